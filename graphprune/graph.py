@@ -1,0 +1,99 @@
+"""The neutral dependency graph: tensors with axes, nodes with an operator family.
+
+A front end makes it from a model, every later step reads it, nobody changes it. It knows neither ONNX nor torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+TensorKind = Literal["input", "parameter", "activation"]
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """A tensor of the model at the traced sizes.
+
+    ``shape`` holds concrete sizes; ``None`` means that even the rank depends on the data. ``dynamic`` tells axis by axis
+    whether the size follows the caller's input. A ``parameter`` is a constant stored in the model.
+    """
+
+    name: str
+    shape: tuple[int, ...] | None
+    dtype: str
+    kind: TensorKind
+    dynamic: tuple[bool, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """Number of elements at the traced sizes (0 if unknown)."""
+        return 0 if self.shape is None else int(np.prod(self.shape, dtype=np.int64))
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes an element takes in memory."""
+        return ITEM_BYTES.get(self.dtype, 1)
+
+
+ITEM_BYTES = {
+    "float32": 4, "float64": 8, "float16": 2, "bfloat16": 2, "int64": 8, "int32": 4, "int16": 2, "int8": 1,
+    "uint64": 8, "uint32": 4, "uint16": 2, "uint8": 1, "bool": 1, "complex64": 8, "complex128": 16,
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """An operator application. ``op`` is the model's own word for it, ``family`` the rule that couples it.
+
+    ``attrs`` are in the family's terms, not the model's. An absent optional input is ``None``.
+    """
+
+    name: str
+    op: str
+    family: str
+    inputs: tuple[str | None, ...]
+    outputs: tuple[str, ...]
+    attrs: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A small value the tracer could compute (a shape, an index list): where ``static``, it holds for every input size."""
+
+    value: Array
+    static: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A model as tensors and nodes in topological order.
+
+    ``known`` holds the small values computed while tracing. ``parameter`` returns a parameter's array by name.
+    ``source`` is what the back end of the same world needs to write the model back; nobody else looks at it.
+    """
+
+    tensors: Mapping[str, Tensor]
+    nodes: tuple[Node, ...]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    known: Mapping[str, Known]
+    parameter: Callable[[str], Array]
+    source: Any = field(repr=False, default=None)
+    notes: tuple[str, ...] = ()
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Return the traced shape of a tensor whose shape is known."""
+        shape = self.tensors[name].shape
+        assert shape is not None, name
+        return shape
+
+    @property
+    def parameters(self) -> tuple[Tensor, ...]:
+        """Every constant stored in the model."""
+        return tuple(t for t in self.tensors.values() if t.kind == "parameter")

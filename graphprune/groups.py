@@ -1,0 +1,107 @@
+"""What coupling returns: groups of units, their members, what is frozen and why, and what widths cost."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .cost import Costs
+
+IntArray = NDArray[np.int64]
+Role = Literal["producer", "consumer", "norm", "other"]
+Kind = Literal["channel", "neuron", "head", "head-dim", "hidden"]
+
+
+@dataclass(frozen=True)
+class Member:
+    """A place where units of a group live: position ``index[i]`` along ``axis`` of ``tensor`` needs unit ``unit[i]``.
+
+    ``role`` is "producer" (an output slice of a weight, or its bias), "consumer" (an input slice), "norm" (a
+    normalisation's parameter) or "other". A unit may own several positions (a head owns a block of rows) and a position
+    may need units of several groups (its head and its head dimension): it then appears in a member of each.
+    """
+
+    tensor: str
+    axis: int
+    index: IntArray
+    unit: IntArray
+    role: Role
+
+
+@dataclass(frozen=True)
+class Group:
+    """An ordered set of units of one kind that a plan chooses from.
+
+    ``exact`` is False where removing a unit changes a normalisation's statistics (``reason`` says which). ``can_vanish``
+    tells whether the group may lose all its units, its branch going with it.
+    """
+
+    id: str
+    kind: Kind
+    size: int
+    members: tuple[Member, ...]
+    exact: bool = True
+    reason: str = ""
+    can_vanish: bool = False
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """An axis of a parameter that keeps all its indices, or ``count`` of them, with the reason."""
+
+    tensor: str
+    axis: int
+    reason: str
+    count: int
+
+
+@dataclass(frozen=True)
+class Groups(Mapping[str, Group]):
+    """All groups of a model by id, in graph order, with the frozen axes, the costs, and where each axis' units are.
+
+    ``layout`` is the coupling engine's own table from units to the kept indices of every axis; rewriting reads it.
+    """
+
+    groups: tuple[Group, ...]
+    frozen: tuple[Frozen, ...]
+    costs: Costs
+    layout: Any = field(repr=False, default=None)
+
+    def __getitem__(self, key: str) -> Group:
+        """Return the group with this id."""
+        return self._by_id[key]
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the ids in graph order."""
+        return iter(self._by_id)
+
+    def __len__(self) -> int:
+        """Return the number of groups."""
+        return len(self.groups)
+
+    @cached_property
+    def _by_id(self) -> dict[str, Group]:
+        return {g.id: g for g in self.groups}
+
+    @cached_property
+    def sizes(self) -> IntArray:
+        """Number of units of every group, in order."""
+        return np.array([g.size for g in self.groups], dtype=np.int64)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of the prunable structure: ids, sizes and members. The weights' values do not enter."""
+        digest = hashlib.sha256()
+        for group in self.groups:
+            digest.update(f"{group.id}\0{group.kind}\0{group.size}\0".encode())
+            for member in group.members:
+                digest.update(f"{member.tensor}\0{member.axis}\0".encode())
+                digest.update(np.ascontiguousarray(member.index, dtype="<i8").tobytes())
+                digest.update(np.ascontiguousarray(member.unit, dtype="<i8").tobytes())
+        return digest.hexdigest()

@@ -1,0 +1,106 @@
+"""The plan: which units every group keeps. Plain data with a JSON round trip."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .errors import PlanError
+
+SCHEMA = "graphprune.plan/1"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The units kept in every group, ascending, with how they were chosen.
+
+    ``keep[id]`` lists unit ordinals of group ``id``, ``sizes[id]`` how many it had. ``fingerprint`` is that of the groups the
+    plan was made for. ``objective`` is the loss the solver reached, ``bound`` a lower bound on any plan within the
+    budget from a relaxation, ``gap`` = (objective - bound) / max(|objective|, tiny). ``costs`` are the predicted costs.
+    """
+
+    keep: Mapping[str, tuple[int, ...]]
+    sizes: Mapping[str, int]
+    fingerprint: str
+    method: str = ""
+    seed: int = 0
+    budget: Mapping[str, float | str] = field(default_factory=dict)
+    objective: float | None = None
+    bound: float | None = None
+    gap: float | None = None
+    costs: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def widths(self) -> dict[str, int]:
+        """How many units every group keeps."""
+        return {name: len(units) for name, units in self.keep.items()}
+
+    def to_json(self) -> str:
+        """Return the plan as JSON text."""
+        body: dict[str, Any] = {
+            "schema": SCHEMA,
+            "fingerprint": self.fingerprint,
+            "method": self.method,
+            "seed": self.seed,
+            "budget": dict(self.budget),
+            "objective": self.objective,
+            "bound": self.bound,
+            "gap": self.gap,
+            "costs": dict(self.costs),
+            "groups": {name: {"size": self.sizes[name], "keep": list(units)} for name, units in self.keep.items()},
+        }
+        return json.dumps(body, indent=1)
+
+    @classmethod
+    def from_json(cls, text: str, where: str = "plan") -> Plan:
+        """Read a plan from JSON text.
+
+        Raises PlanError when the text is not a plan of this version.
+        """
+        try:
+            body = json.loads(text)
+            if body["schema"] != SCHEMA:
+                raise PlanError(
+                    "plan-schema",
+                    f"this is a {body['schema']!r} file, not {SCHEMA!r}",
+                    where=where,
+                    hint="save it again with --save-plan of this version",
+                )
+            groups = body["groups"]
+            return cls(
+                keep={name: tuple(int(u) for u in g["keep"]) for name, g in groups.items()},
+                sizes={name: int(g["size"]) for name, g in groups.items()},
+                fingerprint=str(body["fingerprint"]),
+                method=str(body["method"]),
+                seed=int(body["seed"]),
+                budget=body["budget"],
+                objective=body["objective"],
+                bound=body["bound"],
+                gap=body["gap"],
+                costs=body["costs"],
+            )
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise PlanError(
+                "plan-unreadable", f"not a plan: {error}", where=where, hint="give a file that --save-plan wrote"
+            ) from error
+
+    def save(self, path: str | Path) -> None:
+        """Write the plan to a file."""
+        Path(path).write_text(self.to_json(), encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: str | Path) -> Plan:
+        """Read a plan from a file.
+
+        Raises PlanError when the file is missing or not a plan.
+        """
+        try:
+            text = Path(path).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise PlanError(
+                "plan-unreadable", f"cannot read the plan: {error}", where=str(path), hint="give a file --save-plan wrote"
+            ) from error
+        return cls.from_json(text, where=str(path))

@@ -1,0 +1,40 @@
+"""Scores: what every unit is worth, as a pass returns it and the solver reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float64]
+Objective = Literal["retained", "sum"]
+
+
+@dataclass(frozen=True)
+class Scores(Mapping[str, FloatArray]):
+    """One float64 array a group, shape (units,), by group id; the units with the smallest are removed first.
+
+    ``objective`` says how the solver adds groups up. "sum": scores are losses comparable across groups, and the loss of a
+    plan is the sum of the removed. "retained": scores mean something within their group only, and the loss of a group is
+    ``-size * log(kept / all)``, which no scale of the scores changes and which grows without bound as a group empties.
+    """
+
+    values: Mapping[str, FloatArray]
+    method: str
+    objective: Objective = "retained"
+    options: Mapping[str, Any] | None = None
+
+    def __getitem__(self, key: str) -> FloatArray:
+        """Return the scores of a group."""
+        return self.values[key]
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over group ids."""
+        return iter(self.values)
+
+    def __len__(self) -> int:
+        """Return the number of scored groups."""
+        return len(self.values)
