@@ -21,7 +21,8 @@ class Tensor:
     """A tensor of the model at the traced sizes.
 
     ``shape`` holds concrete sizes; ``None`` means that even the rank depends on the data. ``dynamic`` tells axis by axis
-    whether the size follows the caller's input. A ``parameter`` is a constant stored in the model.
+    whether the size follows the caller's input (a fixed multiple of a batch of one does not count: what it is a multiple
+    of may be pruned). A ``parameter`` is a constant stored in the model.
     """
 
     name: str

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from .cost import Costs
 
 IntArray = NDArray[np.int64]
-Role = Literal["producer", "consumer", "norm", "other"]
+Role = Literal["producer", "consumer", "scale", "norm", "other"]
 Kind = Literal["channel", "neuron", "head", "head-dim", "hidden"]
 
 
@@ -22,9 +22,10 @@ Kind = Literal["channel", "neuron", "head", "head-dim", "hidden"]
 class Member:
     """A place where units of a group live: position ``index[i]`` along ``axis`` of ``tensor`` needs unit ``unit[i]``.
 
-    ``role`` is "producer" (an output slice of a weight, or its bias), "consumer" (an input slice), "norm" (a
-    normalisation's parameter) or "other". A unit may own several positions (a head owns a block of rows) and a position
-    may need units of several groups (its head and its head dimension): it then appears in a member of each.
+    ``role`` is "producer" (an output slice of a weight, or its bias), "consumer" (an input slice), "scale" (a
+    normalisation's gamma), "norm" (its other parameters: beta and running statistics) or "other". A unit may own
+    several positions (a head owns a block of rows) and a position may need units of several groups (its head and its
+    head dimension): it then appears in a member of each.
     """
 
     tensor: str
@@ -53,12 +54,13 @@ class Group:
 
 @dataclass(frozen=True)
 class Frozen:
-    """An axis of a parameter that keeps all its indices, or ``count`` of them, with the reason."""
+    """``count`` indices of an axis of a parameter that may not be removed, the reason, and the node that gave it."""
 
     tensor: str
     axis: int
     reason: str
     count: int
+    node: str = ""
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,8 @@ class Groups(Mapping[str, Group]):
     frozen: tuple[Frozen, ...]
     costs: Costs
     layout: Any = field(repr=False, default=None)
+    keep: tuple[str, ...] = ()
+    allow_inexact: bool = False
 
     def __getitem__(self, key: str) -> Group:
         """Return the group with this id."""

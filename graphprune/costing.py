@@ -1,0 +1,118 @@
+"""Costs from the graph: sizes of axes are polynomials in the widths, so MACs, parameters and bytes are their products."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+
+from .cost import Costs, Polynomial, Terms, add_into, product
+from .families.facts import Dim, Facts
+from .graph import Graph
+from .layout import Layout
+
+WEIGHT_TYPES = ("float", "bfloat", "int8", "uint8", "int4", "uint4", "complex")
+Size = Callable[[Dim], Terms]
+
+
+def derive_costs(graph: Graph, layout: Layout) -> Costs:
+    """Derive every cost of a graph as polynomials in the widths of the layout's groups."""
+    return _costs(graph, layout.facts, layout.terms, layout.sizes)
+
+
+def fixed_costs(graph: Graph, facts: Facts) -> Costs:
+    """Derive the costs at the traced sizes, with no group to choose from."""
+    return _costs(graph, facts, lambda dim: {(): facts.size[facts.find(dim)]}, np.zeros(0, np.int64))
+
+
+def _costs(graph: Graph, facts: Facts, size: Size, widths: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Costs:
+    def volume(dims: Iterable[Dim]) -> Terms:
+        result: Terms = {(): 1}
+        for dim in dims:
+            result = product(result, size(dim))
+        return result
+
+    n = len(widths)
+    macs = [_sum(volume(p) for p in facts.macs.get(k, ())) for k in range(len(graph.nodes))]
+    copies = _parameter_copies(graph, facts, volume)
+    params = _sum(c for name, cs in copies.items() if is_weight(graph, name) for c in cs)
+    stored = _sum(
+        {m: c * graph.tensors[name].itemsize for m, c in copy.items()} for name, cs in copies.items() for copy in cs
+    )
+    stored[()] = stored.get((), 0) + _overhead(graph)
+    node_params = _per_node(graph, copies)
+    tensors, born, died = _activations(graph, facts, volume)
+    return Costs(
+        widths, Polynomial.stack([_sum(macs)], n), Polynomial.stack([params], n), Polynomial.stack([stored], n),
+        Polynomial.stack(tensors, n), np.array(born, np.int64), np.array(died, np.int64),
+        tuple(node.name for node in graph.nodes), Polynomial.stack(macs, n), Polynomial.stack(node_params, n),
+    )  # fmt: skip
+
+
+def is_weight(graph: Graph, name: str) -> bool:
+    """Tell whether a constant counts as a parameter: floating or quantised, not an index or a shape."""
+    return graph.tensors[name].dtype.startswith(WEIGHT_TYPES)
+
+
+def _sum(polynomials: Iterable[Terms]) -> Terms:
+    total: Terms = {}
+    for p in polynomials:
+        add_into(total, p)
+    return total
+
+
+def _parameter_copies(graph: Graph, facts: Facts, volume: Callable[[Iterable[Dim]], Terms]) -> dict[str, list[Terms]]:
+    """Return the size of every stored tensor: one entry a copy that pruning may need to make of it."""
+    copies: dict[str, list[Terms]] = {t.name: [] for t in graph.parameters}
+    for (node, place), dims in facts.of_use.items():
+        name = graph.nodes[node].inputs[place]
+        if name is not None and dims is not None:
+            terms = volume(dims)
+            if terms not in copies[name]:
+                copies[name].append(terms)
+    for tensor in graph.parameters:
+        dims = facts.tensor(tensor.name)
+        if not copies[tensor.name] and dims is not None:
+            copies[tensor.name].append(volume(dims))
+    return copies
+
+
+def _per_node(graph: Graph, copies: dict[str, list[Terms]]) -> list[Terms]:
+    """Attribute each parameter to the first node that uses it."""
+    seen: set[str] = set()
+    result = []
+    for node in graph.nodes:
+        fresh = [x for x in dict.fromkeys(node.inputs) if x in copies and x not in seen and is_weight(graph, x)]
+        seen.update(fresh)
+        result.append(_sum(copies[x][0] for x in fresh if copies[x]))
+    return result
+
+
+def _overhead(graph: Graph) -> int:
+    """Bytes of the file that are not tensor data."""
+    total: int = graph.source.file_bytes if hasattr(graph.source, "file_bytes") else 0
+    return max(total - sum(t.size * t.itemsize for t in graph.parameters), 0)
+
+
+def _activations(
+    graph: Graph, facts: Facts, volume: Callable[[Sequence[Dim]], Terms]
+) -> tuple[list[Terms], list[int], list[int]]:
+    """Return bytes, first and last step of every tensor that is computed or fed."""
+    first: dict[str, int] = dict.fromkeys(graph.inputs, 0)
+    last: dict[str, int] = {}
+    for k, node in enumerate(graph.nodes):
+        for name in node.outputs:
+            first[name] = last[name] = k
+        for name in node.inputs:
+            if name in first:
+                last[name] = k
+    end = max(len(graph.nodes) - 1, 0)
+    last.update({name: end for name in graph.outputs if name in first})
+    tensors, born, died = [], [], []
+    for name, step in first.items():
+        dims = facts.tensor(name)
+        if dims is not None:
+            tensors.append({m: c * graph.tensors[name].itemsize for m, c in volume(dims).items()})
+            born.append(step)
+            died.append(max(last.get(name, step), step))
+    return tensors, born, died

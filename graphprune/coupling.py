@@ -1,0 +1,308 @@
+"""Coupling: every family states its facts, the engine puts them together into groups of units.
+
+See families/ for the facts, units.py for how they are solved, layout.py for the table from units to indices.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from fnmatch import fnmatchcase
+
+import numpy as np
+
+from .costing import derive_costs
+from .errors import UsageError
+from .families import RULES, opaque
+from .families.facts import Dim, Dims, Facts
+from .graph import Graph, Node
+from .groups import Frozen, Group, Groups, IntArray, Kind, Member, Role
+from .layout import Layout
+from .units import IRREGULAR, NO_REASON, Units, solve_units
+
+ARGUMENTS = {
+    "reshape": 1, "expand": 1, "tile": 1, "fill": 0, "select": 1, "split": 1, "pad": 1, "reduce": 1, "compare": 1,
+    "permutation": 1, "value": 0,
+}  # fmt: skip
+"""Families whose inputs from this position on are arguments (shapes, indices, axes), not data."""
+ARGUMENT = "argument of a node"
+ENDS = ("input of the model", "output of the model")
+
+
+def state_facts(graph: Graph) -> Facts:
+    """Let every node's family state its facts; the model's inputs and outputs are frozen."""
+    facts = Facts(graph)
+    for name, reason in [*((n, ENDS[0]) for n in graph.inputs), *((n, ENDS[1]) for n in graph.outputs)]:
+        facts.freeze_all([facts.tensor(name)], reason)
+    shared = _untied(graph)
+    for k, node in enumerate(graph.nodes):
+        facts.index = k
+        ins = [_use(facts, graph, k, place, name, shared) for place, name in enumerate(node.inputs)]
+        outs = [facts.tensor(name) for name in node.outputs]
+        first = ARGUMENTS.get(node.family)
+        if first is not None:
+            facts.freeze_all(ins[first:], ARGUMENT)
+        _state(node, ins, outs, facts)
+    _freeze_dynamic(graph, facts)
+    return facts
+
+
+def _state(node: Node, ins: list[Dims | None], outs: list[Dims | None], facts: Facts) -> None:
+    known = [d for d in outs if d is not None]
+    unknown = len(known) < len(outs) or any(d is None and n for d, n in zip(ins, node.inputs, strict=True))
+    rule = opaque.couple if unknown else RULES[node.family]
+    rule(node, ins, known, facts)
+
+
+def _untied(graph: Graph) -> set[str]:
+    """Return the vectors that several nodes use: exporters merge equal ones, so each use is an axis of its own."""
+    uses = Counter(name for node in graph.nodes for name in node.inputs if name)
+    return {
+        t.name for t in graph.parameters if uses[t.name] > 1 and t.shape is not None and sum(n > 1 for n in t.shape) <= 1
+    }
+
+
+def _use(facts: Facts, graph: Graph, node: int, place: int, name: str | None, untied: set[str]) -> Dims | None:
+    if name is None:
+        return None
+    if name not in untied:
+        return facts.tensor(name)
+    dims = [facts.new(n) for n in graph.shape(name)]
+    facts.of_use[node, place] = dims
+    return dims
+
+
+def _freeze_dynamic(graph: Graph, facts: Facts) -> None:
+    """Freeze axes whose size follows the caller: the tool never fixes them."""
+    facts.index = -1
+    for tensor in graph.tensors.values():
+        if any(tensor.dynamic):
+            for dim, dynamic in zip(facts.tensor(tensor.name) or (), tensor.dynamic, strict=False):
+                if dynamic and facts.size[dim] > 1:
+                    facts.freeze(dim, "its size follows the model's input")
+
+
+def couple(graph: Graph, *, keep: Sequence[str] = (), allow_inexact: bool = False) -> Groups:
+    """Return the groups of units of a graph, what is frozen and why, and what widths cost.
+
+    ``keep`` protects the parameters and outputs of nodes, and the tensors, whose names match a pattern (fnmatch).
+    ``allow_inexact`` lets groups cross normalisations, whose statistics then change. Raises UsageError for a pattern
+    that matches nothing.
+    """
+    facts = state_facts(graph)
+    _protect(graph, facts, keep)
+    if not allow_inexact:
+        facts.frozen.extend(facts.inexact)
+    layout = _layout(facts, graph)
+    groups = _groups(graph, layout)
+    return Groups(groups, tuple(_frozen(graph, layout)), derive_costs(graph, layout), layout, tuple(keep), allow_inexact)
+
+
+def _protect(graph: Graph, facts: Facts, patterns: Sequence[str]) -> None:
+    facts.index = -1
+    for pattern in patterns:
+        matched = False
+        for node in graph.nodes:
+            if fnmatchcase(node.name, pattern):
+                names = [n for n in node.inputs if n and graph.tensors[n].kind == "parameter"]
+                facts.freeze_all([facts.tensor(n) for n in (*names, *node.outputs)], f"protected by --keep {pattern}")
+                matched = True
+        for name in graph.tensors:
+            if fnmatchcase(name, pattern):
+                facts.freeze_all([facts.tensor(name)], f"protected by --keep {pattern}")
+                matched = True
+        if not matched:
+            raise UsageError(
+                "keep-matches-nothing", f"no node or tensor has a name like {pattern!r}", where="--keep",
+                hint="`graphprune inspect MODEL` lists the names; * and ? are wildcards",
+            )  # fmt: skip
+
+
+def parameter_dims(graph: Graph, facts: Facts) -> Iterator[tuple[str, Dims, tuple[int, int] | None]]:
+    """Yield (name, dimensions, use) of every parameter; one that is not tied comes once for each (node, input) using it."""
+    untied = set()
+    for (node, place), dims in facts.of_use.items():
+        name = graph.nodes[node].inputs[place]
+        if name is not None and dims is not None:
+            untied.add(name)
+            yield name, dims, (node, place)
+    for tensor in graph.parameters:
+        dims = facts.tensor(tensor.name)
+        if tensor.name not in untied and dims is not None:
+            yield tensor.name, dims, None
+
+
+def _layout(facts: Facts, graph: Graph) -> Layout:
+    """Solve the units and number them in groups; freeze and solve again where sizes would not be products of widths."""
+    carriers = [d for _, dims, _ in parameter_dims(graph, facts) for d in dims]
+    while True:
+        units = solve_units(facts, carriers)
+        layout = _number_groups(facts, units)
+        irregular = _irregular(layout)
+        if not len(irregular):
+            return layout
+        facts.index = -1
+        for dim, base in units.slots.base.items():
+            if base < units.slots.atom_count and dim not in facts.factors:
+                inside = irregular[(irregular >= base) & (irregular < base + facts.size[dim])] - base
+                if len(inside):
+                    facts.freeze(dim, IRREGULAR, inside)
+
+
+def _number_groups(facts: Facts, units: Units) -> Layout:
+    """Units that occur in the same axes, equally often, make a group; groups and units are numbered in graph order."""
+    needs, slots = units.needs, units.slots
+    n = needs.shape[1]
+    atoms = [(base, facts.size[d]) for d, base in slots.base.items() if base < slots.atom_count and d not in facts.factors]
+    marks = np.random.default_rng(0).integers(0, 1 << 40, len(atoms))
+    of_slot = np.repeat(marks, [size for _, size in atoms])
+    rows = np.repeat(np.arange(needs.shape[0]), np.diff(needs.indptr))
+    signature, first = np.zeros(n, np.int64), np.full(n, NO_REASON)
+    np.add.at(signature, needs.indices, of_slot[rows])
+    np.minimum.at(first, needs.indices, rows)
+    used = np.flatnonzero(first != NO_REASON)
+    used = used[np.argsort(first[used], kind="stable")]
+    _, lead, inverse, counts = np.unique(signature[used], return_index=True, return_inverse=True, return_counts=True)
+    rank = np.empty(len(lead), np.int64)
+    rank[np.argsort(lead)] = np.arange(len(lead))
+    group, unit = np.full(n, -1), np.full(n, -1)
+    group[used] = rank[inverse]
+    order = np.argsort(group[used], kind="stable")
+    sizes = np.zeros(len(lead), np.int64)
+    sizes[rank] = counts
+    start = np.concatenate([[0], np.cumsum(sizes)])[:-1]
+    unit[used[order]] = np.arange(len(used)) - np.repeat(start, sizes)
+    return Layout(facts, units, group, unit, sizes)
+
+
+def _irregular(layout: Layout) -> IntArray:
+    """Return the slots whose groups do not occur in all combinations, equally often, along their axis."""
+    needs, slots, facts = layout.units.needs, layout.units.slots, layout.facts
+    degree = np.diff(needs.indptr)
+    bad: list[IntArray] = []
+    if not (degree > 1).any():
+        return np.zeros(0, np.int64)
+    for dim, base in slots.base.items():
+        if base >= slots.atom_count or dim in facts.factors or not (degree[base : base + facts.size[dim]] > 1).any():
+            continue
+        kinds: dict[tuple[int, ...], list[tuple[int, tuple[int, ...]]]] = {}
+        for slot in range(base, base + facts.size[dim]):
+            members = needs.indices[needs.indptr[slot] : needs.indptr[slot + 1]]
+            if len(members) > 1:
+                key = tuple(sorted(layout.group[members].tolist()))
+                kinds.setdefault(key, []).append((slot, tuple(sorted(members.tolist()))))
+        for key, rows in kinds.items():
+            combinations = Counter(members for _, members in rows)
+            whole = len(set(key)) == len(key) and len(combinations) == int(np.prod(layout.sizes[list(key)]))
+            if not whole or len(set(combinations.values())) > 1:
+                bad.append(np.array([slot for slot, _ in rows]))
+    return np.concatenate(bad) if bad else np.zeros(0, np.int64)
+
+
+# Groups as people and passes see them ---------------------------------------------------------------------------------
+
+
+def _groups(graph: Graph, layout: Layout) -> tuple[Group, ...]:
+    members = _members(graph, layout)
+    inexact = np.full(len(layout.sizes), NO_REASON)
+    is_unit = layout.group >= 0
+    np.minimum.at(inexact, layout.group[is_unit], layout.units.inexact[is_unit])
+    taken: Counter[str] = Counter()
+    result = []
+    for g, size in enumerate(layout.sizes.tolist()):
+        name = _name(graph, members[g])
+        taken[name] += 1
+        label = name if taken[name] == 1 else f"{name}#{taken[name]}"
+        exact = inexact[g] == NO_REASON
+        reason = "" if exact else layout.facts.inexact[int(inexact[g])].reason
+        kind = _kind(graph, layout, g, members[g], exact=exact)
+        result.append(Group(label, kind, size, tuple(m for m, _ in members[g]), exact, reason))
+    return tuple(result)
+
+
+Placed = tuple[Member, tuple[int, int]]
+
+
+def _members(graph: Graph, layout: Layout) -> list[list[Placed]]:
+    """Return each group's members with the (node, input) that gives them their role."""
+    facts = layout.facts
+    users: dict[str, list[tuple[int, int]]] = {}
+    for k, node in enumerate(graph.nodes):
+        for place, name in enumerate(node.inputs):
+            if name is not None and graph.tensors[name].kind == "parameter":
+                users.setdefault(name, []).append((k, place))
+    result: list[list[Placed]] = [[] for _ in layout.sizes]
+    for name, dims, use in parameter_dims(graph, facts):
+        uses = [use] if use is not None else users.get(name, [])
+        for axis, dim in enumerate(dims):
+            carried = layout.carried(dim)
+            if not len(carried.index):
+                continue
+            where, role = _role(facts, uses, axis)
+            cuts = np.flatnonzero(np.diff(carried.group)) + 1
+            for index, unit, group in zip(
+                np.split(carried.index, cuts), np.split(carried.unit, cuts), np.split(carried.group, cuts), strict=True
+            ):
+                result[int(group[0])].append((Member(name, axis, index, unit, role), where))
+    return [_distinct(placed) for placed in result]
+
+
+def _distinct(placed: list[Placed]) -> list[Placed]:
+    """Drop members that say the same (one vector used alike by several nodes)."""
+    seen: dict[tuple[object, ...], Placed] = {}
+    for member, where in placed:
+        seen.setdefault((member.tensor, member.axis, member.index.tobytes(), member.unit.tobytes()), (member, where))
+    return list(seen.values())
+
+
+def _role(facts: Facts, uses: Sequence[tuple[int, int]], axis: int) -> tuple[tuple[int, int], Role]:
+    for node, place in uses:
+        role = facts.roles.get((node, place, axis))
+        if role is not None:
+            return (node, place), role
+    return (uses[0] if uses else (-1, -1)), "other"
+
+
+def _name(graph: Graph, members: Sequence[Placed]) -> str:
+    """Name a group after the first node that produces its units, or else the first that has it in a parameter."""
+    producers = [where for member, where in members if member.role == "producer"] or [where for _, where in members]
+    node = min((k for k, _ in producers if k >= 0), default=-1)
+    return graph.nodes[node].name if node >= 0 else members[0][0].tensor
+
+
+def _kind(graph: Graph, layout: Layout, group: int, members: Sequence[Placed], *, exact: bool) -> Kind:
+    nodes = [graph.nodes[k] for _, (k, _) in members if k >= 0]
+    if not exact:
+        return "hidden"
+    if any("spatial" in n.attrs and n.family == "contraction" for n in nodes):
+        return "channel"
+    for member, (k, place) in members:
+        if k < 0:
+            continue
+        name = graph.nodes[k].inputs[place]
+        dims = layout.facts.of_use.get((k, place)) or layout.facts.tensor(name or "")
+        assert dims is not None
+        factors = [a for a in layout.facts.atoms(dims[member.axis]) if len(layout.carried(a).index)]
+        if len(factors) > 1:
+            last: Dim = factors[-1]
+            return "head-dim" if group in layout.carried(last).group else "head"
+    return "neuron"
+
+
+def _frozen(graph: Graph, layout: Layout) -> Iterator[Frozen]:
+    """Yield for every parameter axis the indices that stay, with the commonest reason."""
+    facts = layout.facts
+    seen: set[tuple[str, int]] = set()
+    for name, dims, _ in parameter_dims(graph, facts):
+        for axis, dim in enumerate(dims):
+            if facts.size[facts.find(dim)] <= 1 or (name, axis) in seen:
+                continue
+            seen.add((name, axis))
+            positions, remarks = layout.frozen(dim)
+            if not len(positions):
+                continue
+            values, counts = np.unique(remarks, return_counts=True)
+            remark = layout.units.remarks[int(values[np.argmax(counts)])]
+            if remark.reason != ARGUMENT:
+                node = graph.nodes[remark.node].name if remark.node >= 0 else ""
+                yield Frozen(name, axis, remark.reason, len(positions), node)

@@ -1,0 +1,266 @@
+"""The facts families state about a node, and the algebra of axes that puts them together.
+
+A *dimension* is a set of axes known to have the same indices one by one. Equal axes are merged as soon as a rule says so
+(union-find). A dimension that a reshape splits is the row-major product of smaller ones, its factors; where two
+factorisations meet they are refined to a common one, so that factors that are not products themselves, the *atoms*,
+are all that has to be decided. Relations that are not whole equalities (concatenation, slices, gathers) stay index maps
+and are solved later, all at once, by the coupling engine.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..graph import Graph, Node
+from ..groups import IntArray, Role
+
+Dim = int
+Dims = list[Dim]
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Position j of ``out`` is position ``index[j]`` of ``src`` (-1: it has no source, as in padding)."""
+
+    out: Dim
+    src: Dim
+    index: IntArray
+
+
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """``index`` positions (all if None) of a dimension are frozen, or inexact, for ``reason`` at node ``node``."""
+
+    dim: Dim
+    index: IntArray | None
+    reason: str
+    node: int
+
+
+@dataclass(frozen=True, slots=True)
+class SizesInput:
+    """Entry i of input ``position`` (or of attribute ``attribute`` where there is no such input) is the size of ``dims[i]``.
+
+    A dimension of None means an entry that pruning never changes.
+    """
+
+    position: int
+    dims: tuple[Dim | None, ...]
+    attribute: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SizeAttribute:
+    """Attribute ``name`` is the size of ``dim``."""
+
+    name: str
+    dim: Dim
+
+
+@dataclass(frozen=True, slots=True)
+class Reselect:
+    """The node picks ``index`` of ``src`` along its ``axis``; after pruning it must pick what is left of them."""
+
+    axis: int
+    out: Dim
+    src: Dim
+    index: IntArray
+
+
+@dataclass(frozen=True, slots=True)
+class Repad:
+    """The node puts ``before`` positions in front of ``src`` along ``axis`` to make ``out``."""
+
+    axis: int
+    out: Dim
+    src: Dim
+    before: int
+
+
+@dataclass(frozen=True, slots=True)
+class Derived:
+    """The node computes attribute ``name`` from the size of a pruned ``dim`` unless it is written out as ``value``."""
+
+    name: str
+    dim: Dim
+    value: float
+
+
+Mend = SizesInput | SizeAttribute | Reselect | Repad | Derived
+
+
+@dataclass(frozen=True, slots=True)
+class Contraction:
+    """Node ``node`` sums over ``axis`` of input ``position``: a removed index is a term left out of the sum."""
+
+    node: int
+    position: int
+    axis: int
+    dim: Dim
+
+
+@dataclass(frozen=True, slots=True)
+class Statistic:
+    """Node ``node`` takes a statistic over ``axes`` of its first input, so removing indices there is not exact."""
+
+    node: int
+    axes: tuple[int, ...]
+    dims: tuple[Dim, ...]
+
+
+class Facts:
+    """Collects what the rules say. ``ins`` and ``outs`` are the dimensions of the current node's tensors."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.size: list[int] = []
+        self.parent: list[int] = []
+        self.factors: dict[Dim, Dims] = {}
+        self.of_tensor: dict[str, Dims | None] = {}
+        self.of_use: dict[tuple[int, int], Dims | None] = {}
+        self.selections: list[Selection] = []
+        self.frozen: list[Remark] = []
+        self.inexact: list[Remark] = []
+        self.mends: dict[int, list[Mend]] = {}
+        self.macs: dict[int, list[Dims]] = {}
+        self.roles: dict[tuple[int, int, int], Role] = {}
+        self.contractions: list[Contraction] = []
+        self.statistics: list[Statistic] = []
+        self.index = -1
+
+    # Dimensions -----------------------------------------------------------------------------------------------------
+
+    def new(self, size: int) -> Dim:
+        """Return a dimension of its own."""
+        self.size.append(size)
+        self.parent.append(len(self.parent))
+        return len(self.parent) - 1
+
+    def find(self, dim: Dim) -> Dim:
+        """Return the representative of a dimension."""
+        parent = self.parent
+        while parent[dim] != dim:
+            parent[dim] = parent[parent[dim]]
+            dim = parent[dim]
+        return dim
+
+    def tensor(self, name: str) -> Dims | None:
+        """Return the dimensions of a tensor's axes, None where its rank is unknown."""
+        if name not in self.of_tensor:
+            shape = self.graph.tensors[name].shape
+            self.of_tensor[name] = None if shape is None else [self.new(n) for n in shape]
+        return self.of_tensor[name]
+
+    def atoms(self, dim: Dim) -> Dims:
+        """Return the atoms whose row-major product the dimension is (itself, if it is one)."""
+        root = self.find(dim)
+        parts = self.factors.get(root)
+        return [root] if parts is None else [a for part in parts for a in self.atoms(part)]
+
+    # Facts ----------------------------------------------------------------------------------------------------------
+
+    def same(self, a: Dim, b: Dim) -> None:
+        """State that two axes have the same indices. An axis of one index says nothing (it broadcasts)."""
+        a, b = self.find(a), self.find(b)
+        if a == b or self.size[a] == 1 or self.size[b] == 1:
+            return
+        if self.size[a] != self.size[b]:
+            self.freeze(a, "meets an axis of another size")
+            self.freeze(b, "meets an axis of another size")
+            return
+        if b in self.factors and a not in self.factors:
+            a, b = b, a
+        self.parent[b] = a
+        if b in self.factors:
+            self._match(self.factors[a], self.factors.pop(b))
+
+    def product(self, left: Iterable[Dim], right: Iterable[Dim]) -> None:
+        """State that two lists of axes enumerate the same indices in row-major order, as a reshape does."""
+        self._match(list(left), list(right))
+
+    def select(self, out: Dim, src: Dim, index: NDArray[np.integer]) -> None:
+        """State that position j of ``out`` is position ``index[j]`` of ``src`` (-1: no source)."""
+        self.selections.append(Selection(out, src, np.asarray(index, dtype=np.int64)))
+
+    def freeze(self, dim: Dim, reason: str, index: NDArray[np.integer] | None = None) -> None:
+        """State that an axis, or some of its positions, may not be removed."""
+        self.frozen.append(Remark(dim, None if index is None else np.asarray(index, np.int64), reason, self.index))
+
+    def freeze_all(self, groups: Iterable[Dims | None], reason: str) -> None:
+        """Freeze every axis of several tensors."""
+        for dims in groups:
+            for dim in dims or ():
+                self.freeze(dim, reason)
+
+    def statistic(self, axes: Sequence[int], dims: Sequence[Dim], reason: str) -> None:
+        """State that the node takes a statistic over these axes of its first input: removal there is not exact."""
+        for dim in dims:
+            self.inexact.append(Remark(dim, None, reason, self.index))
+        self.statistics.append(Statistic(self.index, tuple(axes), tuple(dims)))
+
+    def mend(self, *mends: Mend) -> None:
+        """State what must change about the current node when indices are removed."""
+        self.mends.setdefault(self.index, []).extend(mends)
+
+    def contract(self, position: int, axis: int, dim: Dim) -> None:
+        """State that the current node sums over an axis of an input."""
+        self.contractions.append(Contraction(self.index, position, axis, dim))
+
+    def role(self, position: int, axis: int, role: Role) -> None:
+        """State what an axis of an input is to the current node, for scoring."""
+        self.roles[self.index, position, axis] = role
+
+    # Refinement -----------------------------------------------------------------------------------------------------
+
+    def _match(self, left: Sequence[Dim], right: Sequence[Dim]) -> None:
+        """Refine two row-major products of the same indices until their factors are equal one by one."""
+        a, b = deque(left), deque(right)
+        while True:
+            x, y = self._next_atom(a), self._next_atom(b)
+            if x is None or y is None:
+                break
+            small, large = (x, y) if self.size[x] <= self.size[y] else (y, x)
+            rest = self.size[large] // self.size[small]
+            if rest * self.size[small] != self.size[large]:
+                self._freeze_block(x, y, a, b)
+            elif rest == 1:
+                self.same(x, y)
+            else:
+                head, tail = self.new(self.size[small]), self.new(rest)
+                self.factors[large] = [head, tail]
+                (b if large == y else a).appendleft(tail)
+                self.same(small, head)
+        for left_over in (x, y, *a, *b):
+            if left_over is not None and self.size[left_over] != 1:
+                self.freeze(left_over, "a reshape changes the number of elements")
+
+    def _next_atom(self, queue: deque[Dim]) -> Dim | None:
+        """Take the next atom of more than one index off a queue of dimensions."""
+        while queue:
+            dim = self.find(queue.popleft())
+            if dim in self.factors:
+                queue.extendleft(reversed(self.factors[dim]))
+            elif self.size[dim] != 1:
+                return dim
+        return None
+
+    def _freeze_block(self, x: Dim, y: Dim, a: deque[Dim], b: deque[Dim]) -> None:
+        """Freeze the shortest stretch of both sides that enumerates the same indices without common factors."""
+        reason = "a reshape regroups this axis into factors that have no common refinement"
+        block, left, right = [x, y], self.size[x], self.size[y]
+        while left != right:
+            nxt = self._next_atom(a if left < right else b)
+            if nxt is None:
+                break
+            block.append(nxt)
+            left, right = (left * self.size[nxt], right) if left < right else (left, right * self.size[nxt])
+        for dim in block:
+            self.freeze(dim, reason)
+
+
+Rule = Callable[[Node, list[Dims | None], list[Dims], Facts], None]

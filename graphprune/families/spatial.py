@@ -1,0 +1,25 @@
+"""Pooling, resizing and other work over space: every axis but the ``spatial`` ones stays as it is.
+
+``attrs``: ``spatial``, axes of the first input; ``sizes_input``, the position of an input that spells all output sizes (Resize).
+"""
+
+from __future__ import annotations
+
+from ..graph import Node
+from .facts import Dims, Facts, SizesInput
+
+
+def couple(node: Node, ins: list[Dims | None], outs: list[Dims], facts: Facts) -> None:
+    """Couple the axes that stay, freeze the spatial ones, and every other argument or result."""
+    src, out = ins[0], outs[0]
+    assert src is not None
+    for axis, (a, b) in enumerate(zip(src, out, strict=True)):
+        if axis in node.attrs["spatial"]:
+            facts.freeze_all([[a, b]], f"spatial axis of {node.op}")
+        else:
+            facts.same(a, b)
+    facts.freeze_all(ins[1:], f"argument of {node.op}")
+    # A second result (the positions MaxPool found) counts through all channels.
+    facts.freeze_all([*outs[1:], *([out] if len(outs) > 1 else [])], f"positions returned by {node.op}")
+    if "sizes_input" in node.attrs:
+        facts.mend(SizesInput(node.attrs["sizes_input"], tuple(out), "sizes"))

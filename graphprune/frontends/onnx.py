@@ -1,0 +1,265 @@
+"""An ONNX model becomes a graph."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from ..errors import ModelError, UsageError
+from ..graph import Array, Graph, Known, Node, Tensor
+from ..runtime import real_inputs
+from . import onnx_ops
+from .onnx_shapes import Shape, Shapes, complete, constant_of, infer, missing, run_for_shapes, without_weights
+from .permutations import fold_permutations
+
+if TYPE_CHECKING:
+    from .load import Loaded
+
+
+@dataclass(frozen=True)
+class OnnxSource:
+    """What writing the model back needs: the model, its constants, which of its nodes each node of the graph stands for."""
+
+    model: onnx.ModelProto
+    constants: Mapping[str, TensorProto]
+    origin: tuple[tuple[int, ...], ...]
+    input_sizes: Mapping[str, Shape]
+    loaded: Loaded | None = None
+    dtypes: Mapping[str, int] = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def file_bytes(self) -> int:
+        """Bytes of the model's file, external data included."""
+        return self.loaded.bytes if self.loaded is not None else int(self.model.ByteSize())
+
+
+def trace(
+    model: str | Path | onnx.ModelProto | Loaded, *, input_shapes: Mapping[str, Sequence[int]] | None = None
+) -> Graph:
+    """Read an ONNX model into a dependency graph at concrete input sizes.
+
+    ``input_shapes`` gives sizes for inputs with dynamic axes; a dynamic first axis, the batch, is traced at 1 unless
+    given. Raises ModelError when the file cannot be read, is not valid, or a size that costs depend on stays unknown, and
+    UsageError when ``input_shapes`` does not fit the model.
+    """
+    loaded = _loaded(model)
+    proto = loaded.model if loaded is not None else model
+    assert isinstance(proto, onnx.ModelProto)
+    constants = dict(_constants(proto.graph))
+    sizes, dynamic = _input_sizes(proto, input_shapes or {})
+    light = without_weights(proto)
+    found = _shapes(proto, light, constants, sizes)
+    other = infer(light, constants, _other_sizes(sizes, dynamic)) if any(map(any, dynamic.values())) else found
+    return _assemble(proto, loaded, constants, sizes, found, other)
+
+
+def _loaded(model: str | Path | onnx.ModelProto | Loaded) -> Loaded | None:
+    if isinstance(model, onnx.ModelProto):
+        return None
+    if isinstance(model, (str, Path)):
+        from .load import load
+
+        return load(model)
+    return model
+
+
+def _constants(graph: onnx.GraphProto) -> Iterator[tuple[str, TensorProto]]:
+    """Yield the model's constants by name: initializers, and what Constant nodes hold under the name of their output."""
+    for tensor in graph.initializer:
+        yield tensor.name, tensor
+    for node in graph.node:
+        if node.op_type == "Constant" and node.domain in ("", "ai.onnx"):
+            tensor = constant_of(node)
+            if tensor is not None:
+                yield node.output[0], tensor
+
+
+def _input_sizes(
+    model: onnx.ModelProto, given: Mapping[str, Sequence[int]]
+) -> tuple[dict[str, Shape], dict[str, tuple[bool, ...]]]:
+    """Decide the sizes to trace at, and which axes are dynamic."""
+    inputs = {i.name: i for i in real_inputs(model) if i.type.HasField("tensor_type")}
+    for name in given:
+        if name not in inputs:
+            raise UsageError(
+                "unknown-input", f"the model has no input {name!r}", where="--input-shape",
+                hint=f"its inputs are {', '.join(inputs)}",
+            )  # fmt: skip
+    sizes, dynamic = {}, {}
+    for name, value in inputs.items():
+        if not value.type.tensor_type.HasField("shape"):
+            sizes[name], dynamic[name] = _given_rank(name, given.get(name))
+            continue
+        dims = value.type.tensor_type.shape.dim
+        fixed = [d.dim_value if d.HasField("dim_value") and d.dim_value > 0 else None for d in dims]
+        symbols = [d.dim_param for d in dims]
+        sizes[name] = _sizes_of(name, fixed, symbols, given.get(name))
+        dynamic[name] = tuple(n is None for n in fixed)
+    return sizes, dynamic
+
+
+def _given_rank(name: str, given: Sequence[int] | None) -> tuple[Shape, tuple[bool, ...]]:
+    if given is None:
+        raise ModelError(
+            "unknown-shape", f"input {name!r} has no shape at all", where=name,
+            hint=f"say what to trace with, for example --input-shape {name}=1,3,224,224",
+        )  # fmt: skip
+    return tuple(given), (True,) * len(given)
+
+
+def _sizes_of(name: str, fixed: list[int | None], symbols: list[str], given: Sequence[int] | None) -> Shape:
+    """Fill in the dynamic sizes of one input."""
+    if given is not None:
+        fits = len(given) == len(fixed) and all(b is None or a == b for a, b in zip(given, fixed, strict=True))
+        if not fits or any(n < 1 for n in given):
+            declared = ",".join(str(n or s or "?") for n, s in zip(fixed, symbols, strict=True))
+            raise UsageError(
+                "input-shape", f"{','.join(map(str, given))} does not fit input {name!r}, declared as {declared}",
+                where="--input-shape", hint="give one positive size an axis; fixed axes keep their size",
+            )  # fmt: skip
+        return tuple(given)
+    unknown = [f"axis {k} ({symbols[k]})" if symbols[k] else f"axis {k}" for k, n in enumerate(fixed) if n is None and k > 0]
+    if unknown:
+        example = ",".join(str(n or (1 if k == 0 else symbols[k] or "N")) for k, n in enumerate(fixed))
+        raise ModelError(
+            "unknown-shape", f"input {name!r} has dynamic sizes that costs depend on: {', '.join(unknown)}", where=name,
+            hint=f"say what sizes to count with: --input-shape {name}={example} with numbers for the names",
+        )  # fmt: skip
+    return tuple(n or 1 for n in fixed)
+
+
+def _other_sizes(sizes: Mapping[str, Shape], dynamic: Mapping[str, tuple[bool, ...]]) -> dict[str, Shape]:
+    """Return other sizes for the dynamic axes: what differs between two traces depends on the caller's input."""
+
+    def other(n: int, axis: int, rank: int) -> int:
+        if axis == 0:
+            return n + 1
+        step = 32 if rank == 4 else 8
+        # Never the double, so that a doubled axis is a multiple of a batch of one.
+        return n + (step if n != step else 2 * step)
+
+    return {
+        name: tuple(other(n, k, len(shape)) if d else n for k, (n, d) in enumerate(zip(shape, dynamic[name], strict=True)))
+        for name, shape in sizes.items()
+    }
+
+
+def _shapes(
+    model: onnx.ModelProto, light: onnx.ModelProto, constants: Mapping[str, TensorProto], sizes: Mapping[str, Shape]
+) -> Shapes:
+    """Infer the shapes, and run the model for those that inference cannot tell."""
+    found = infer(light, constants, sizes)
+    absent = missing(found, light.graph.node)
+    if absent:
+        more = run_for_shapes(model, absent, sizes)
+        if more:
+            found = complete(light, constants, more)
+    return found
+
+
+def _assemble(
+    model: onnx.ModelProto, loaded: Loaded | None, constants: Mapping[str, TensorProto], sizes: Mapping[str, Shape],
+    found: Shapes, other: Shapes,
+) -> Graph:  # fmt: skip
+    known = {n: Known(v, _static(n, v, found, other)) for n, v in found.known.items()}
+
+    @lru_cache(maxsize=None)
+    def parameter(name: str) -> Array:
+        return numpy_helper.to_array(constants[name])
+
+    def constant(name: str) -> Array | None:
+        if name in known:
+            return known[name].value
+        return parameter(name) if name in constants else None
+
+    def static(name: str) -> bool:
+        return name not in known or bool(known[name].static.all())
+
+    opsets = {o.domain: o.version for o in model.opset_import}
+    opset = opsets.get("", opsets.get("ai.onnx", 1))
+    nodes, origin = [], []
+    for k, proto in enumerate(model.graph.node):
+        if proto.op_type == "Constant" and proto.output[0] in constants:
+            continue
+        version = opset if proto.domain in ("", "ai.onnx") else opsets.get(proto.domain, 1)
+        context = onnx_ops.Context(proto, version, found.shape, constant, static)
+        nodes.append(_node(context, k, known))
+        origin.append(k)
+    outputs = tuple(o.name for o in model.graph.output)
+    folded = fold_permutations(nodes, found.shape, outputs)
+    source = OnnxSource(
+        model, constants, tuple(tuple(origin[k] for k in run) for run in folded.origin), dict(sizes), loaded, found.dtype
+    )
+    tensors = _tensors(model, constants, found, other)
+    return Graph(tensors, tuple(folded.nodes), tuple(sizes), outputs, known, parameter, source)
+
+
+def _static(name: str, value: Array, found: Shapes, other: Shapes) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
+    """Tell entry by entry whether a small value is the same at every input size."""
+    if found is other or name not in found.from_shape:
+        return np.ones(value.shape, np.bool_)
+    second = other.known.get(name)
+    if second is None or second.shape != value.shape:
+        return np.zeros(value.shape, np.bool_)
+    return np.asarray(second == value)
+
+
+def _node(context: onnx_ops.Context, position: int, known: Mapping[str, Known]) -> Node:
+    proto = context.node
+    name = proto.name or f"{proto.op_type}_{position}"
+    inputs = tuple(n or None for n in (*proto.input, *_captured(proto)))
+    outputs = tuple(n for n in proto.output if n)
+    if outputs and all(n in known for n in outputs):
+        family, attrs = "value", {}
+    elif any(n not in context.shapes for n in (*filter(None, inputs), *outputs)):
+        family, attrs = onnx_ops.opaque(f"the shapes around {proto.op_type} depend on the data")
+    else:
+        family, attrs = onnx_ops.lower(context)
+    return Node(name, proto.op_type, family, inputs, outputs, attrs)
+
+
+def _captured(node: onnx.NodeProto) -> list[str]:
+    """Return the outer tensors that the bodies of a control-flow node use."""
+    captured: list[str] = []
+    for attribute in node.attribute:
+        for body in [attribute.g] if attribute.HasField("g") else attribute.graphs:
+            inner = {i.name for i in body.input} | {t.name for t in body.initializer}
+            for child in body.node:
+                captured += [n for n in (*child.input, *_captured(child)) if n and n not in inner]
+                inner.update(child.output)
+            captured += [o.name for o in body.output if o.name not in inner]
+    return list(dict.fromkeys(captured))
+
+
+def _tensors(
+    model: onnx.ModelProto, constants: Mapping[str, TensorProto], found: Shapes, other: Shapes
+) -> dict[str, Tensor]:
+    tensors: dict[str, Tensor] = {}
+    inputs = {i.name for i in model.graph.input}
+    names = [*(i.name for i in model.graph.input), *constants, *(t.values.name for t in model.graph.sparse_initializer)]
+    names += [n for node in model.graph.node for n in node.output if n]
+    for name in dict.fromkeys(names):
+        shape, second = found.shape.get(name), other.shape.get(name)
+        if shape is None or found is other:
+            dynamic: tuple[bool, ...] = (False,) * len(shape or ())
+        elif second is None or len(second) != len(shape):
+            dynamic = (True,) * len(shape)
+        else:
+            dynamic = tuple(b not in (a, 2 * a) or (a == 1 and b != 1) for a, b in zip(shape, second, strict=True))
+        kind = "parameter" if name in constants else "input" if name in inputs else "activation"
+        tensors[name] = Tensor(name, shape, _dtype_name(found.dtype.get(name, 0)), kind, dynamic)  # type: ignore[arg-type]
+    return tensors
+
+
+@lru_cache(maxsize=None)
+def _dtype_name(element: int) -> str:
+    if element in (TensorProto.UNDEFINED, TensorProto.STRING):
+        return "string" if element else "unknown"
+    return str(helper.tensor_dtype_to_np_dtype(element).name)

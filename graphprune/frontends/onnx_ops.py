@@ -1,0 +1,453 @@
+"""ONNX operators in the families' terms: one entry an operator. What has no entry is opaque: it freezes what it touches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+
+from ..graph import Array
+from .onnx_values import attributes, slice_of
+
+Lowered = tuple[str, dict[str, Any]]
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Context:
+    """What lowering a node may ask: its attributes, shapes by position, constants by position, the opset of its domain."""
+
+    node: onnx.NodeProto
+    opset: int
+    shapes: Mapping[str, Shape]
+    constant: Callable[[str], Array | None]
+    static: Callable[[str], bool]
+
+    @property
+    def attrs(self) -> dict[str, Any]:
+        """Attributes as Python values."""
+        return attributes(self.node)
+
+    def has(self, position: int) -> bool:
+        """Tell whether an optional input is there."""
+        return len(self.node.input) > position and self.node.input[position] != ""
+
+    def shape(self, position: int = 0) -> Shape:
+        """Return the shape of an input."""
+        return self.shapes[self.node.input[position]]
+
+    def rank(self, position: int = 0) -> int:
+        """Return the rank of an input."""
+        return len(self.shape(position))
+
+    def out_shape(self, position: int = 0) -> Shape:
+        """Return the shape of an output."""
+        return self.shapes[self.node.output[position]]
+
+    def value(self, position: int) -> Array | None:
+        """Return an input's value where it is known and holds at every input size."""
+        if not self.has(position) or not self.static(self.node.input[position]):
+            return None
+        return self.constant(self.node.input[position])
+
+
+Lowering = Callable[[Context], Lowered]
+
+
+def opaque(reason: str) -> Lowered:
+    """Return the family that freezes everything, with a reason."""
+    return "opaque", {"reason": reason}
+
+
+def _elementwise(c: Context) -> Lowered:
+    return "elementwise", {}
+
+
+def _bias_add(c: Context) -> Lowered:
+    return "elementwise", {"role": "producer"}
+
+
+def _conv(c: Context) -> Lowered:
+    groups = c.attrs.get("group", 1)
+    out, per_group = c.shape(1)[:2]
+    if groups == 1:
+        pattern, sizes, mended = "b i *s, o i *k, o -> b o *t", {}, {}
+    else:
+        pattern = "b (g i) *s, (g o) i *k, (g o) -> b (g o) *t"
+        sizes, mended = {"g": groups, "o": out // groups, "i": per_group}, {"group": "g"}
+    spatial = ("*s", "*k", "*t")
+    return "contraction", {
+        "pattern": pattern, "sizes": sizes, "attributes": mended, "spatial": spatial, "uncounted": ("*s",),
+    }  # fmt: skip
+
+
+def _conv_transpose(c: Context) -> Lowered:
+    groups = c.attrs.get("group", 1)
+    all_in, per_group = c.shape(1)[:2]
+    if groups == 1:
+        pattern, sizes, mended = "b i *s, i o *k, o -> b o *t", {}, {}
+    else:
+        pattern = "b (g i) *s, (g i) o *k, (g o) -> b (g o) *t"
+        sizes, mended = {"g": groups, "o": per_group, "i": all_in // groups}, {"group": "g"}
+    spatial = ("*s", "*k", "*t")
+    return "contraction", {
+        "pattern": pattern, "sizes": sizes, "attributes": mended, "spatial": spatial, "uncounted": ("*t",),
+    }  # fmt: skip
+
+
+def _matmul(c: Context) -> Lowered:
+    left = {1: "k"}.get(c.rank(0), "*b m k")
+    right = {1: "k"}.get(c.rank(1), "*b k n")
+    result = " ".join(["*b"] * (c.rank(0) > 1 or c.rank(1) > 1) + ["m"] * (c.rank(0) > 1) + ["n"] * (c.rank(1) > 1))
+    return "contraction", {"pattern": f"{left}, {right} -> {result}"}
+
+
+def _gemm(c: Context) -> Lowered:
+    a = "k m" if c.attrs.get("transA") else "m k"
+    b = "n k" if c.attrs.get("transB") else "k n"
+    bias = ["", "n", "m n"][c.rank(2)] if c.has(2) else "m n"
+    return "contraction", {"pattern": f"{a}, {b}, {bias} -> m n"}
+
+
+def _einsum(c: Context) -> Lowered:
+    equation = c.attrs["equation"].decode().replace(" ", "")
+    left, _, right = equation.partition("->")
+    operands = left.split(",")
+    if "->" not in equation:
+        right = "".join(sorted(x for x in set(left) - {","} if left.count(x) == 1))
+    if "." in equation or any(len(set(o)) != len(o) for o in operands):
+        return opaque(f"Einsum {equation!r} is not a plain contraction")
+    spaced = ", ".join(" ".join(o) for o in operands)
+    return "contraction", {"pattern": f"{spaced} -> {' '.join(right)}"}
+
+
+def _batch_norm(c: Context) -> Lowered:
+    return "norm", {"pattern": "b c *s, c, c, c, c -> b c *s"}
+
+
+def _instance_norm(c: Context) -> Lowered:
+    return "norm", {"pattern": "b c *s, c, c -> b c *s", "statistics": ("*s",)}
+
+
+def _group_norm(c: Context) -> Lowered:
+    groups, channels = c.attrs["num_groups"], c.shape()[1]
+    scale = "g" if c.shape(1)[0] == groups and groups != channels else "(g c)"
+    return "norm", {
+        "pattern": f"b (g c) *s, {scale}, {scale} -> b (g c) *s",
+        "sizes": {"g": groups, "c": channels // groups},
+        "statistics": ("c",),
+        "spatial": ("*s",),
+        "attributes": {"num_groups": "g"},
+    }
+
+
+def _last_axes_norm(c: Context) -> Lowered:
+    rank = c.rank()
+    count = rank - c.attrs.get("axis", -1) % rank
+    names = " ".join(f"d{k}" for k in range(count))
+    return "norm", {"pattern": f"*b {names}, {names}, {names} -> *b {names}", "statistics": ("d",)}
+
+
+def _axes_norm(c: Context) -> Lowered:
+    """Lp and mean-variance normalisation: statistics over given axes, no parameters."""
+    axes = c.attrs.get("axes", [0, 2, 3]) if c.node.op_type == "MeanVarianceNormalization" else [c.attrs.get("axis", -1)]
+    chosen = {a % c.rank() for a in axes}
+    words = " ".join(f"d{k}" if k in chosen else f"b{k}" for k in range(c.rank()))
+    return "norm", {"pattern": f"{words} -> {words}", "statistics": ("d",)}
+
+
+def _softmax(c: Context) -> Lowered:
+    axis = c.attrs.get("axis", -1 if c.opset >= 13 else 1) % max(c.rank(), 1)
+    # Before opset 13 the axes from `axis` on are flattened into one.
+    return "softmax", {"axes": [axis] if c.opset >= 13 else list(range(axis, c.rank()))}
+
+
+def _reduce_axes(c: Context) -> list[int] | None:
+    axes = c.attrs.get("axes")
+    if axes is None and c.has(1):
+        value = c.value(1)
+        if value is None:
+            return None
+        axes = [int(a) for a in np.ravel(value)]
+    if not axes:
+        return [] if c.attrs.get("noop_with_empty_axes") else list(range(c.rank()))
+    return [a % c.rank() for a in axes]
+
+
+def _reduce(kind: str) -> Lowering:
+    def lower(c: Context) -> Lowered:
+        axes = _reduce_axes(c)
+        if axes is None:
+            return opaque(f"{c.node.op_type} reduces axes that depend on the input")
+        return "reduce", {"axes": axes, "keepdims": bool(c.attrs.get("keepdims", 1)), "kind": kind}
+
+    return lower
+
+
+def _arg(c: Context) -> Lowered:
+    axis = c.attrs.get("axis", 0) % c.rank()
+    return "reduce", {"axes": [axis], "keepdims": bool(c.attrs.get("keepdims", 1)), "kind": "compare"}
+
+
+def _along_axis(c: Context) -> Lowered:
+    return "compare", {"axes": [c.attrs.get("axis", -1) % c.rank()]}
+
+
+def _cumsum(c: Context) -> Lowered:
+    axis = c.value(1)
+    return "compare", {"axes": list(range(c.rank())) if axis is None else [int(np.ravel(axis)[0]) % c.rank()]}
+
+
+def _trilu(c: Context) -> Lowered:
+    return "compare", {"axes": [c.rank() - 2, c.rank() - 1]}
+
+
+def _lrn(c: Context) -> Lowered:
+    return "compare", {"axes": [1]}
+
+
+def _pool(c: Context) -> Lowered:
+    return "spatial", {"spatial": list(range(2, c.rank()))}
+
+
+def _resize(c: Context) -> Lowered:
+    changed = [k for k, (a, b) in enumerate(zip(c.shape(), c.out_shape(), strict=True)) if a != b or 1 < k]
+    if c.rank() == 4 and c.shape()[3] == c.out_shape()[3] and c.shape()[2] != c.out_shape()[2] and 1 in changed:
+        changed = [1, 2]  # channels last
+    return "spatial", {"spatial": changed, **({"sizes_input": 3} if c.has(3) else {})}
+
+
+def _grid_sample(c: Context) -> Lowered:
+    return "spatial", {"spatial": list(range(2, c.rank()))}
+
+
+def _roi(c: Context) -> Lowered:
+    return "spatial", {"spatial": [0, *range(2, c.rank())]}
+
+
+def _transpose(c: Context) -> Lowered:
+    return "transpose", {"perm": list(c.attrs.get("perm", reversed(range(c.rank()))))}
+
+
+def _reshape(c: Context) -> Lowered:
+    return "reshape", {"shape_input": 1}
+
+
+def _fold_axes(c: Context) -> Lowered:
+    return "reshape", {}
+
+
+def _concat(c: Context) -> Lowered:
+    return "concat", {"axis": c.attrs.get("axis", 1) % c.rank()}
+
+
+def _split(c: Context) -> Lowered:
+    return "split", {"axis": c.attrs.get("axis", 0) % c.rank()}
+
+
+def _slice(c: Context) -> Lowered:
+    shape, picks = c.shape(), {}
+    if c.opset >= 10:
+        starts, ends = c.value(1), c.value(2)
+        count = c.shape(1)[0] if c.shape(1) else 1
+        axes = c.value(3) if c.has(3) else np.arange(count)
+        steps = c.value(4) if c.has(4) else np.ones(count, np.int64)
+    else:
+        starts, ends = np.array(c.attrs["starts"]), np.array(c.attrs["ends"])
+        axes = np.array(c.attrs.get("axes", range(len(starts))))
+        steps = np.ones(len(starts), np.int64)
+    if axes is None:
+        return opaque("Slice along axes that depend on the input")
+    for i, axis in enumerate(np.ravel(axes)):
+        a = int(axis) % len(shape)
+        if starts is None or ends is None or steps is None:
+            picks[a] = None
+            continue
+        start, end, step = (int(np.ravel(v)[i]) for v in (starts, ends, steps))
+        index = np.arange(shape[a])[slice_of(shape[a], start, end, step)]
+        if len(index) != shape[a] or step != 1:
+            picks[a] = index
+    return "select", {"picks": picks}
+
+
+def _gather(c: Context) -> Lowered:
+    axis = c.attrs.get("axis", 0) % c.rank()
+    index = c.value(1)
+    if index is None or index.ndim > 1:
+        return "lookup", {"axis": axis}
+    positions = np.where(index < 0, index + c.shape()[axis], index).astype(np.int64)
+    picks = {axis: np.atleast_1d(positions)}
+    return "select", {"picks": picks, **({"drop": axis} if index.ndim == 0 else {})}
+
+
+def _pad(c: Context) -> Lowered:
+    pads = c.value(1) if c.opset >= 11 else np.array(c.attrs.get("pads", c.attrs.get("paddings")))
+    mode = c.attrs.get("mode", b"constant").decode()
+    pairs = [(0, 0)] * c.rank()
+    if pads is None:  # computed from the input's size: then it is spatial
+        pairs = [(0, 0) if a == b else (-1, -1) for a, b in zip(c.shape(), c.out_shape(), strict=True)]
+    else:
+        axes = c.value(3) if c.has(3) else np.arange(c.rank())
+        if axes is None:
+            return opaque("Pad along axes that depend on the input")
+        half = len(pads) // 2
+        for i, axis in enumerate(axes):
+            pairs[int(axis)] = (int(pads[i]), int(pads[i + half]))
+    return "pad", {"pads": pairs, "mode": mode}
+
+
+def _expand(c: Context) -> Lowered:
+    return "expand", {"shape_rank": c.shape(1)[0]}
+
+
+def _tile(c: Context) -> Lowered:
+    return ("tile", {}) if c.opset >= 6 else opaque("Tile of an old opset")
+
+
+def _fill(c: Context) -> Lowered:
+    return "fill", {}
+
+
+def _depth_to_space(c: Context) -> Lowered:
+    r = c.attrs["blocksize"]
+    inner = "c r q" if c.attrs.get("mode", b"DCR") == b"CRD" else "r q c"
+    sizes = {"r": r, "q": r, "c": c.out_shape()[1]}
+    return "shuffle", {"pattern": f"b ({inner}) h w -> b c (h r) (w q)", "sizes": sizes}
+
+
+def _space_to_depth(c: Context) -> Lowered:
+    r = c.attrs["blocksize"]
+    return "shuffle", {"pattern": "b c (h r) (w q) -> b (r q c) h w", "sizes": {"r": r, "q": r}}
+
+
+def _quantize(c: Context) -> Lowered:
+    return "quantize", {"axis": c.attrs.get("axis", 1) % max(c.rank(), 1)}
+
+
+def _attention(c: Context) -> Lowered:
+    attrs = c.attrs
+    if c.rank(0) == 4:
+        heads, pairs = c.shape(0)[1], c.shape(1)[1]
+        pattern = "b (g r) s d, b g t d, b g t e -> b (g r) s e"
+        depth, value_depth, mended, axis = c.shape(0)[3], c.shape(2)[3], {}, 3
+    else:
+        heads, pairs = attrs["q_num_heads"], attrs["kv_num_heads"]
+        pattern = "b s (g r d), b t (g d), b t (g e) -> b s (g r e)"
+        depth, value_depth, axis = c.shape(0)[2] // heads, c.shape(2)[2] // pairs, 2
+        mended = {"q_num_heads": "(g r)", "kv_num_heads": "g"}
+    sizes = {"g": pairs, "r": heads // pairs, "d": depth, "e": value_depth}
+    scale = None if "scale" in attrs else float(1 / np.sqrt(depth))
+    return "attention", {"pattern": pattern, "sizes": sizes, "attributes": mended, "scale": scale, "depth_axis": axis}
+
+
+def _recurrent(c: Context) -> Lowered:
+    """Recurrent layers freeze for now; their MACs count: every step multiplies both weights once."""
+    steps = [(0, 0), (0, 1)]
+    macs = [[*steps, (1, 0), (1, 1), (1, 2)], [*steps, (2, 0), (2, 1), (2, 2)]]
+    return "opaque", {"reason": f"hidden units of {c.node.op_type} are not pruned yet", "macs": macs}
+
+
+def _quantized_conv(weight: int) -> Lowering:
+    def lower(c: Context) -> Lowered:
+        out = len(c.node.input)
+        spatial = [(out, k) for k in range(2, c.rank(0))]
+        macs = [[(0, 0), *spatial, *((weight, k) for k in range(c.rank(weight)))]]
+        return "opaque", {"reason": f"{c.node.op_type} computes on integers", "macs": macs}
+
+    return lower
+
+
+def _quantized_matmul(right: int) -> Lowering:
+    def lower(c: Context) -> Lowered:
+        out = len(c.node.input)
+        macs = [[*((out, k) for k in range(len(c.out_shape()))), (0, c.rank(0) - 1)]]
+        return "opaque", {"reason": f"{c.node.op_type} computes on integers", "macs": macs}
+
+    return lower
+
+
+ELEMENTWISE = """
+Abs Acos Acosh And Asin Asinh Atan Atanh BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor Cast CastLike Ceil Celu Clip Cos
+Cosh Div Dropout Elu Equal Erf Exp Floor Gelu Greater GreaterOrEqual HardSigmoid HardSwish Identity IsInf IsNaN LeakyRelu Less
+LessOrEqual Log Max Mean Min Mish Mod Mul Neg Not Or PRelu Pow Reciprocal Relu Round Selu Shrink Sigmoid Sign Sin Sinh
+Softplus Softsign Sqrt Sub Sum Swish Tan Tanh ThresholdedRelu Where Xor
+""".split()
+
+OPS: dict[str, Lowering] = {
+    **dict.fromkeys(ELEMENTWISE, _elementwise),
+    "Add": _bias_add,
+    "Conv": _conv,
+    "ConvTranspose": _conv_transpose,
+    "MatMul": _matmul,
+    "Gemm": _gemm,
+    "Einsum": _einsum,
+    "BatchNormalization": _batch_norm,
+    "InstanceNormalization": _instance_norm,
+    "GroupNormalization": _group_norm,
+    "LayerNormalization": _last_axes_norm,
+    "RMSNormalization": _last_axes_norm,
+    "LpNormalization": _axes_norm,
+    "MeanVarianceNormalization": _axes_norm,
+    **dict.fromkeys(["Softmax", "LogSoftmax", "Hardmax"], _softmax),
+    **dict.fromkeys(["ReduceMean", "ReduceSum", "ReduceSumSquare", "ReduceL1", "ReduceL2"], _reduce("statistic")),
+    **dict.fromkeys(["ReduceMax", "ReduceMin", "ReduceProd", "ReduceLogSum", "ReduceLogSumExp"], _reduce("compare")),
+    **dict.fromkeys(["ArgMax", "ArgMin"], _arg),
+    "TopK": _along_axis,
+    "CumSum": _cumsum,
+    "Trilu": _trilu,
+    "LRN": _lrn,
+    **dict.fromkeys(["MaxPool", "AveragePool", "LpPool", "GlobalMaxPool", "GlobalAveragePool", "GlobalLpPool"], _pool),
+    **dict.fromkeys(["Resize", "Upsample"], _resize),
+    "GridSample": _grid_sample,
+    **dict.fromkeys(["RoiAlign", "MaxRoiPool"], _roi),
+    "Transpose": _transpose,
+    "Reshape": _reshape,
+    **dict.fromkeys(["Flatten", "Squeeze", "Unsqueeze"], _fold_axes),
+    "Concat": _concat,
+    "Split": _split,
+    "Slice": _slice,
+    "Gather": _gather,
+    "Pad": _pad,
+    "Expand": _expand,
+    "Tile": _tile,
+    "ConstantOfShape": _fill,
+    "DepthToSpace": _depth_to_space,
+    "SpaceToDepth": _space_to_depth,
+    **dict.fromkeys(["QuantizeLinear", "DequantizeLinear"], _quantize),
+    "Attention": _attention,
+    **dict.fromkeys(["LSTM", "GRU", "RNN"], _recurrent),
+    "ConvInteger": _quantized_conv(1),
+    "DeformConv": _quantized_conv(1),
+    "QLinearConv": _quantized_conv(3),
+    "MatMulInteger": _quantized_matmul(1),
+    "QLinearMatMul": _quantized_matmul(3),
+}
+"""Operator of the standard domain → how it is lowered."""
+
+CONTRIB: dict[str, Lowering] = {
+    **dict.fromkeys(["Gelu", "FastGelu", "BiasGelu", "QuickGelu"], _elementwise),
+    **dict.fromkeys(["QuantizeLinear", "DequantizeLinear"], _quantize),
+    "MatMulInteger": _quantized_matmul(1),
+    "DynamicQuantizeMatMul": _quantized_matmul(1),
+    "MatMulIntegerToFloat": _quantized_matmul(1),
+    "QLinearMatMul": _quantized_matmul(3),
+}
+"""Operators of com.microsoft, which onnxruntime's own tools write."""
+
+
+def lower(c: Context) -> Lowered:
+    """Lower a node whose tensors all have known shapes."""
+    if c.node.domain in ("", "ai.onnx"):
+        table = OPS
+    elif c.node.domain == "com.microsoft":
+        table = CONTRIB
+    else:
+        return opaque(f"operator {c.node.op_type} of the domain {c.node.domain} is not known to graphprune")
+    if any(a.type in (a.GRAPH, a.GRAPHS) for a in c.node.attribute):
+        return opaque(f"the bodies of {c.node.op_type} are not pruned yet")
+    if c.node.op_type not in table:
+        return opaque(f"{c.node.op_type} is not known to graphprune")
+    return table[c.node.op_type](c)

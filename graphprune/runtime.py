@@ -1,0 +1,61 @@
+"""onnxruntime behind one door: sessions that do not chatter, random inputs that fit a model, errors with one name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper
+
+Feeds = dict[str, NDArray[Any]]
+
+
+def runtime_errors() -> tuple[type[Exception], ...]:
+    """Return what onnxruntime raises when a model cannot be loaded or run."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    names = ("Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "NotImplemented", "RuntimeException", "NoSuchFile")
+    return (*(getattr(state, n) for n in names if hasattr(state, n)), RuntimeError, ValueError)
+
+
+RUNTIME_ERRORS = runtime_errors()
+
+
+def session(model: onnx.ModelProto | bytes, *, optimise: bool = True) -> Any:
+    """Return a CPU session of a model held in memory."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    if not optimise:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    data = model if isinstance(model, bytes) else model.SerializeToString()
+    return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+
+
+def real_inputs(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
+    """Return the inputs a caller must feed: those that are not initializers as well."""
+    stored = {t.name for t in model.graph.initializer}
+    return [i for i in model.graph.input if i.name not in stored]
+
+
+def feeds(model: onnx.ModelProto, sizes: Mapping[str, Sequence[int]], seed: int) -> Feeds:
+    """Return random inputs: Gaussian for floats, 0 and 1 for booleans and integers, whose ranges nobody states.
+
+    Integer inputs are most often token ids, masks or lengths, for all of which 0 and 1 are valid.
+    """
+    rng = np.random.default_rng(seed)
+    result: Feeds = {}
+    for value in real_inputs(model):
+        if value.name not in sizes:
+            continue
+        dtype = helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
+        shape = tuple(sizes[value.name])
+        if dtype.kind in "biu":
+            result[value.name] = rng.integers(0, 2, shape).astype(dtype)
+        else:
+            result[value.name] = rng.standard_normal(shape).astype(dtype)
+    return result

@@ -1,0 +1,295 @@
+"""From facts to units: which smallest removable things every index of every axis needs to stay alive.
+
+Every position of every atom is a slot. Index maps between axes make slots equal: all of them are collected as integer
+arrays and solved at once as the connected components (classes) of one sparse graph. A class that is a position of a
+product (a flattened head and head dimension) is alive when the positions of its factors are: it is *defined* by them.
+Classes that nothing defines and nothing freezes are the units.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+from scipy.sparse import csgraph
+
+from .families.facts import Dim, Facts, Remark
+from .groups import IntArray
+
+Matrix = Any
+"""scipy.sparse.csr_array of booleans as int8; scipy is untyped here."""
+
+NO_REASON = np.iinfo(np.int64).max
+IRREGULAR = "its surviving positions would not form whole rows and columns"
+CYCLE = "its indices depend on each other in a circle"
+MIXED = "two reshapes regroup these indices in ways that have no common refinement"
+
+
+@dataclass(frozen=True)
+class Slots:
+    """Numbering of positions: atom or composite root → first slot. Composites get slots where index maps touch them."""
+
+    base: dict[Dim, int]
+    count: int
+    atom_count: int
+
+    def of(self, dim: Dim, size: int) -> IntArray:
+        """Return the slots of a root dimension."""
+        return np.arange(self.base[dim], self.base[dim] + size)
+
+
+@dataclass
+class Classes:
+    """Slots in classes, and the classes each class needs (itself, unless it is defined by others)."""
+
+    label: IntArray
+    needs: Matrix
+    defined: NDArray[np.bool_]
+    reason: IntArray
+    inexact: IntArray
+
+
+@dataclass(frozen=True)
+class Units:
+    """``needs``: (slots, classes) sparse matrix of the free units every atom slot needs; ``reason``: why a slot is frozen.
+
+    Reasons are positions in ``facts.frozen``, NO_REASON where a slot is free. ``inexact`` likewise, by class, in
+    ``facts.inexact``.
+    """
+
+    slots: Slots
+    needs: Matrix
+    reason: IntArray
+    inexact: IntArray
+    remarks: Sequence[Remark]
+
+
+def solve_units(facts: Facts, carriers: Sequence[Dim]) -> Units:
+    """Solve the index maps of ``facts`` and return what every slot needs. ``carriers`` are the dimensions of parameters."""
+    slots = _number(facts)
+    edges = [_edges(facts, slots)]
+    composites = {d: facts.atoms(d) for d in slots.base if d in facts.factors}
+    for _ in range(20):
+        label, n = _components(edges, slots.count)
+        extra = _align(facts, slots, composites, label)
+        if extra is None:
+            break
+        edges.append(extra)
+    needs, defined, cyclic = _expand(facts, slots, composites, label, n)
+    reason = _first_reasons(facts, slots, label, n, facts.frozen)
+    facts.index = -1
+    if cyclic.any():
+        reason[cyclic] = np.minimum(reason[cyclic], _remark(facts, CYCLE))
+    inexact = _spread(needs, _first_reasons(facts, slots, label, n, facts.inexact))
+    reason = _spread(needs, reason)
+    carried = np.zeros(n, np.int8)
+    carried[np.concatenate([label[_slots_of(facts, slots, d)] for d in carriers] or [np.zeros(0, np.int64)])] = 1
+    idle = (needs.T @ carried == 0) & ~defined
+    reason[idle] = np.minimum(reason[idle], _remark(facts, "no parameter carries it"))
+    free = ~defined & (reason == NO_REASON)
+    rows = needs[label[: slots.atom_count]]
+    own = _spread_up(needs, reason, defined)[label[: slots.atom_count]]
+    return Units(slots, _only(rows, free), own, inexact, facts.frozen)
+
+
+def _remark(facts: Facts, reason: str) -> int:
+    facts.frozen.append(Remark(-1, None, reason, -1))
+    return len(facts.frozen) - 1
+
+
+def _number(facts: Facts) -> Slots:
+    """Give every atom its slots, then every composite that an index map touches."""
+    roots = dict.fromkeys(facts.find(d) for d in range(len(facts.parent)))
+    base, count = {}, 0
+    for root in roots:
+        if root not in facts.factors:
+            base[root] = count
+            count += facts.size[root]
+    atom_count = count
+    touched = [facts.find(d) for s in facts.selections for d in (s.out, s.src)]
+    touched += [facts.find(r.dim) for r in [*facts.frozen, *facts.inexact] if r.index is not None]
+    for root in dict.fromkeys(touched):
+        if root not in base:
+            base[root] = count
+            count += facts.size[root]
+    return Slots(base, count, atom_count)
+
+
+def _edges(facts: Facts, slots: Slots) -> IntArray:
+    """Return the equalities between slots that the selections state, shape (2, edges)."""
+    pairs = []
+    for s in facts.selections:
+        taken = s.index >= 0
+        out = slots.base[facts.find(s.out)] + np.flatnonzero(taken)
+        pairs.append(np.stack([out, slots.base[facts.find(s.src)] + s.index[taken]]))
+    return np.concatenate(pairs, axis=1) if pairs else np.zeros((2, 0), np.int64)
+
+
+def _components(edges: Sequence[IntArray], count: int) -> tuple[IntArray, int]:
+    a, b = np.concatenate(edges, axis=1)
+    graph = sparse.coo_array((np.ones(len(a), np.int8), (a, b)), shape=(count, count))
+    n, label = csgraph.connected_components(graph, directed=False)
+    return label.astype(np.int64), int(n)
+
+
+def _coordinates(facts: Facts, atoms: Sequence[Dim], index: IntArray) -> list[tuple[Dim, IntArray]]:
+    """Return for each atom of a composite which of its positions the given positions have."""
+    sizes = [facts.size[a] for a in atoms]
+    return list(zip(atoms, (c.astype(np.int64) for c in np.unravel_index(index, sizes)), strict=True))
+
+
+def _align(facts: Facts, slots: Slots, composites: dict[Dim, list[Dim]], label: IntArray) -> IntArray | None:
+    """Where one class is a position of two products, equate the factors; freeze them where they do not correspond.
+
+    Returns new edges, or None when every class has at most one definition.
+    """
+    if not composites:
+        return None
+    owner = np.concatenate([np.full(facts.size[c], c) for c in composites])
+    index = np.concatenate([np.arange(facts.size[c]) for c in composites])
+    classes = label[np.concatenate([slots.of(c, facts.size[c]) for c in composites])]
+    order = np.argsort(classes, kind="stable")
+    meets = np.flatnonzero(np.diff(classes[order]) == 0)
+    left, right = order[meets], order[meets + 1]
+    found: list[IntArray] = []
+    pairs = np.stack([owner[left], owner[right]], axis=1)
+    for a, b in np.unique(pairs, axis=0):
+        chosen = (pairs[:, 0] == a) & (pairs[:, 1] == b)
+        ours = _coordinates(facts, composites[a], index[left[chosen]])
+        theirs = _coordinates(facts, composites[b], index[right[chosen]])
+        found += _correspond(facts, slots, label, ours, theirs)
+    new = [e for e in found if (label[e[0]] != label[e[1]]).any()]
+    return np.concatenate(new, axis=1) if new else None
+
+
+def _correspond(
+    facts: Facts, slots: Slots, label: IntArray, ours: list[tuple[Dim, IntArray]], theirs: list[tuple[Dim, IntArray]]
+) -> list[IntArray]:
+    """Match factors whose positions map one to one; a factor that stays at one position there is frozen at it."""
+    edges: list[IntArray] = []
+    left = _moving(facts, slots, ours)
+    right = _moving(facts, slots, theirs)
+    for a, p in left:
+        match = next((k for k, (_, q) in enumerate(right) if _one_to_one(p, q)), None)
+        if match is None:
+            break
+        b, q = right.pop(match)
+        edges.append(np.unique(np.stack([slots.base[a] + p, slots.base[b] + q]), axis=1))
+    else:
+        if not right:
+            return edges
+    same = {frozenset(label[slots.base[a] + p].tolist()) for a, p in left} == {
+        frozenset(label[slots.base[b] + q].tolist()) for b, q in right
+    }
+    if not same:
+        for dim, _ in [*ours, *theirs]:
+            facts.freeze(dim, MIXED)
+    return []
+
+
+def _moving(facts: Facts, slots: Slots, factors: list[tuple[Dim, IntArray]]) -> list[tuple[Dim, IntArray]]:
+    """Drop the factors that stay at one position, freezing them there."""
+    moving = []
+    for dim, position in factors:
+        if (position == position[0]).all():
+            facts.freeze(dim, "a slice stays at one index of this axis", position[:1])
+        else:
+            moving.append((dim, position))
+    return moving
+
+
+def _one_to_one(p: IntArray, q: IntArray) -> bool:
+    pairs = len(np.unique(np.stack([p, q]), axis=1)[0])
+    return pairs == len(np.unique(p)) == len(np.unique(q))
+
+
+def _expand(
+    facts: Facts, slots: Slots, composites: dict[Dim, list[Dim]], label: IntArray, n: int
+) -> tuple[Matrix, NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return the matrix of what every class finally needs, which classes are defined, and which are cyclic (to freeze)."""
+    rows, columns = [], []
+    defined = np.zeros(n, np.bool_)
+    for composite, atoms in composites.items():
+        classes = label[slots.of(composite, facts.size[composite])]
+        # A class met twice has, after alignment, the same definition twice.
+        fresh = ~defined[classes]
+        defined[classes] = True
+        for atom, position in _coordinates(facts, atoms, np.flatnonzero(fresh)):
+            rows.append(classes[fresh])
+            columns.append(label[slots.base[atom] + position])
+    plain = np.flatnonzero(~defined)
+    row, column = np.concatenate([*rows, plain]), np.concatenate([*columns, plain])
+    matrix = _boolean(sparse.coo_array((np.ones(len(row), np.int32), (row, column)), shape=(n, n)))
+    for _ in range(16):
+        if not defined[matrix.indices].any():
+            return matrix, defined, np.zeros(n, np.bool_)
+        matrix = _boolean(matrix @ matrix)
+    cyclic = np.zeros(n, np.bool_)
+    cyclic[matrix.indices[defined[matrix.indices]]] = True
+    touching = np.asarray((matrix @ cyclic.astype(np.int32)) > 0)
+    cyclic[np.unique(matrix[np.flatnonzero(touching)].indices)] = True
+    return matrix, defined, cyclic
+
+
+def _boolean(matrix: Matrix) -> Matrix:
+    """Return a matrix as CSR with ones for its non-zeros."""
+    matrix = sparse.csr_array(matrix)
+    matrix.sum_duplicates()
+    matrix.data = np.ones(len(matrix.data), np.int32)
+    return matrix
+
+
+def _slots_of(facts: Facts, slots: Slots, dim: Dim) -> IntArray:
+    """Return the slots of a dimension's atoms."""
+    return np.concatenate([slots.of(a, facts.size[a]) for a in facts.atoms(dim)])
+
+
+def _first_reasons(facts: Facts, slots: Slots, label: IntArray, n: int, remarks: Sequence[Remark]) -> IntArray:
+    """Return for every class the first remark about it (NO_REASON: none)."""
+    reason = np.full(n, NO_REASON)
+    for k in range(len(remarks) - 1, -1, -1):
+        remark = remarks[k]
+        if remark.dim < 0:
+            continue
+        root = facts.find(remark.dim)
+        if remark.index is None:
+            touched = _slots_of(facts, slots, root)
+        elif root in slots.base:
+            touched = slots.base[root] + remark.index
+        else:
+            touched = np.concatenate(
+                [slots.base[a] + p for a, p in _coordinates(facts, facts.atoms(root), remark.index)]
+            )
+        reason[label[touched]] = k
+    return reason
+
+
+def _spread(needs: Matrix, reason: IntArray) -> IntArray:
+    """Give what a class needs the reason the class has (a frozen product freezes its factors)."""
+    result = reason.copy()
+    coo = sparse.coo_array(needs)
+    marked = reason[coo.row] != NO_REASON
+    np.minimum.at(result, coo.col[marked], reason[coo.row[marked]])
+    return result
+
+
+def _spread_up(needs: Matrix, reason: IntArray, defined: NDArray[np.bool_]) -> IntArray:
+    """Give a defined class a reason only if everything it needs is frozen."""
+    result = reason.copy()
+    coo = sparse.coo_array(needs)
+    worst = np.full(len(reason), -1, np.int64)
+    np.maximum.at(worst, coo.row, reason[coo.col])
+    result[defined] = worst[defined]
+    return result
+
+
+def _only(matrix: Matrix, keep: NDArray[np.bool_]) -> Matrix:
+    """Drop the columns that are not kept from a CSR matrix, shape unchanged."""
+    coo = sparse.coo_array(matrix)
+    chosen = keep[coo.col]
+    data = np.ones(int(chosen.sum()), np.int32)
+    return _boolean(sparse.coo_array((data, (coo.row[chosen], coo.col[chosen])), shape=matrix.shape))
