@@ -59,7 +59,7 @@ class Polynomial:
     @classmethod
     def stack(cls, polynomials: Sequence[Terms], n_groups: int) -> Polynomial:
         """Build from one dictionary of terms per row."""
-        degree = max((len(m) for p in polynomials for m in p), default=0)
+        degree = max((len(m) for p in polynomials for m in p), default=0) or 1
         count = sum(len(p) for p in polynomials)
         coefficient = np.fromiter((c for p in polynomials for c in p.values()), np.float64, count)
         pad = (n_groups,) * degree
@@ -68,31 +68,65 @@ class Polynomial:
         row = np.repeat(np.arange(len(polynomials)), [len(p) for p in polynomials])
         return cls(coefficient, factor, row, len(polynomials), n_groups)
 
-    def _padded(self, widths: NDArray[np.generic]) -> FloatArray:
-        widths = np.asarray(widths, dtype=np.float64)
-        return np.concatenate([widths, np.ones((*widths.shape[:-1], 1))], axis=-1)
+    def select(self, term: IntArray, row: IntArray, rows: int) -> Polynomial:
+        """Build polynomials of these terms, the k-th in row ``row[k]``; like terms of a row are added up."""
+        distinct, name = np.unique(self.factor, axis=0, return_inverse=True)
+        key, place = np.unique(row * len(distinct) + name.reshape(-1)[term], return_inverse=True)
+        coefficient = np.bincount(place, self.coefficient[term], minlength=len(key)).astype(np.float64)
+        new_row, monomial = np.divmod(key, max(len(distinct), 1))
+        return Polynomial(coefficient, distinct[monomial], new_row, rows, self.n_groups)
 
     def monomials(self, widths: NDArray[np.generic]) -> FloatArray:
         """Value of every monomial, shape (..., terms), at widths of shape (..., groups)."""
-        values: FloatArray = self._padded(widths)[..., self.factor].prod(axis=-1) * self.coefficient
+        widths = np.asarray(widths, dtype=np.float64)
+        padded = np.concatenate([widths, np.ones((*widths.shape[:-1], 1))], axis=-1)
+        values: FloatArray = np.empty((*widths.shape[:-1], len(self.coefficient)))
+        values[...] = self.coefficient
+        for column in self.factor.T:  # a handful of columns: far faster than a product over a short last axis
+            values *= padded[..., column]
         return values
+
+    @cached_property
+    def _segments(self) -> tuple[IntArray | slice, IntArray, IntArray]:
+        """The order that sorts the terms by row, the rows that have terms, and where each of them starts."""
+        rising = bool((self.row[1:] >= self.row[:-1]).all())
+        order = slice(None) if rising else np.argsort(self.row, kind="stable")
+        rows, starts = np.unique(self.row[order], return_index=True)
+        return order, rows, starts
+
+    def sum_rows(self, terms: FloatArray) -> FloatArray:
+        """Add up values of monomials, shape (..., terms), row by row: shape (..., rows)."""
+        if self.rows == 1:
+            return np.asarray(terms.sum(axis=-1, keepdims=True))
+        order, rows, starts = self._segments
+        out = np.zeros((*terms.shape[:-1], self.rows))
+        if len(rows):
+            out[..., rows] = np.add.reduceat(terms[..., order], starts, axis=-1)
+        return out
 
     def __call__(self, widths: NDArray[np.generic]) -> FloatArray:
         """Value of every row, shape (..., rows), at widths of shape (..., groups)."""
+        return self.sum_rows(self.monomials(widths))
+
+    def log_gradient(self, widths: NDArray[np.generic]) -> FloatArray:
+        """Gradient of every row by the logarithms of the widths, shape (rows, groups), at widths of shape (groups,).
+
+        ``w_g * d row / d w_g``: the sum of the row's monomials, each times its exponent of the group.
+        """
         terms = self.monomials(widths)
-        flat = terms.reshape(-1, terms.shape[-1])
-        out = np.zeros((flat.shape[0], self.rows))
-        np.add.at(out, (slice(None), self.row), flat)
-        return out.reshape(*terms.shape[:-1], self.rows)
+        cell = (self.row[:, None] * (self.n_groups + 1) + self.factor).ravel()
+        weight = np.repeat(terms, self.factor.shape[1])
+        table = np.bincount(cell, weight, minlength=self.rows * (self.n_groups + 1)).astype(np.float64)
+        return table.reshape(self.rows, self.n_groups + 1)[:, :-1]
 
 
 @dataclass(frozen=True)
 class Costs:
     """The costs of a model as functions of the widths of its groups.
 
-    ``macs``, ``params`` and ``size`` (bytes of the file) have one row. ``tensors`` has a row (bytes) for every activation
-    tensor and ``live`` (steps, tensors) tells which are alive at each step: the peak is the largest sum over the steps.
-    ``nodes`` names the rows of ``node_macs`` (MACs of each node) and of ``node_params``.
+    ``macs``, ``params`` and ``size`` (bytes of the file) have one row. ``tensors`` has a row (bytes) for every
+    activation tensor, which is alive from step ``born`` to step ``died``, both included: the peak is the largest sum
+    over the steps. ``nodes`` names the rows of ``node_macs`` (MACs of each node) and of ``node_params``.
     """
 
     sizes: IntArray
@@ -106,17 +140,54 @@ class Costs:
     node_macs: Polynomial | None = None
     node_params: Polynomial | None = None
 
+    @cached_property
+    def _steps(self) -> IntArray:
+        """The steps that can be the peak: something dies there, and something was born since the last such step."""
+        deaths, births = np.unique(self.died), np.unique(self.born)
+        born_by = np.searchsorted(births, deaths, side="right")
+        return deaths[np.diff(born_by, prepend=0) > 0]
+
+    @cached_property
+    def _lifetimes(self) -> tuple[IntArray, IntArray, IntArray, IntArray]:
+        """Tensors by birth and by death, and how many are born and dead at each of the steps that can be the peak."""
+        by_birth, by_death = np.argsort(self.born, kind="stable"), np.argsort(self.died, kind="stable")
+        born = np.searchsorted(self.born[by_birth], self._steps, side="right")
+        dead = np.searchsorted(self.died[by_death], self._steps, side="left")
+        return by_birth, by_death, born, dead
+
+    def live_bytes(self, widths: NDArray[np.generic]) -> FloatArray:
+        """Bytes alive at every step that can be the peak, shape (..., steps), at widths of shape (..., groups)."""
+        held = self.tensors(widths)
+        by_birth, by_death, born, dead = self._lifetimes
+        start = np.zeros((*held.shape[:-1], 1))
+        gained = np.concatenate([start, np.cumsum(held[..., by_birth], axis=-1)], axis=-1)
+        lost = np.concatenate([start, np.cumsum(held[..., by_death], axis=-1)], axis=-1)
+        alive: FloatArray = gained[..., born] - lost[..., dead]
+        return alive
+
     def memory(self, widths: NDArray[np.generic]) -> FloatArray:
         """Peak activation bytes at widths of shape (..., groups)."""
-        bytes_ = self.tensors(widths)
-        if bytes_.shape[-1] == 0:
-            return np.zeros(bytes_.shape[:-1])
-        steps = int(self.died.max()) + 2
-        change = np.zeros((*bytes_.shape[:-1], steps))
-        np.add.at(change, (..., self.born), bytes_)
-        np.add.at(change, (..., self.died + 1), -bytes_)
-        peak: FloatArray = np.cumsum(change, axis=-1).max(axis=-1)
+        if not len(self._steps):
+            return np.zeros(np.asarray(widths).shape[:-1])
+        peak: FloatArray = self.live_bytes(widths).max(axis=-1)
         return peak
+
+    def peaks(self, limit: float) -> Polynomial:
+        """Return the steps that exceed ``limit`` bytes in the unpruned model, as polynomials, one a row.
+
+        The peak is within the limit exactly when all of these rows are: bytes grow with the widths, so that any other
+        step stays within it whatever is removed.
+        """
+        over = self._steps[self.live_bytes(self.sizes) > limit] if len(self._steps) else self._steps
+        step, tensor = np.nonzero((self.born <= over[:, None]) & (over[:, None] <= self.died))
+        source = self.tensors
+        count = np.bincount(source.row, minlength=source.rows)
+        first = np.cumsum(count) - count
+        ends = np.cumsum(count[tensor])
+        pair = np.repeat(np.arange(len(tensor)), count[tensor])  # join the live tensors with their terms
+        rank = np.arange(len(pair)) - (ends - count[tensor])[pair] + first[tensor[pair]]
+        term = np.argsort(source.row, kind="stable")[rank]
+        return source.select(term, step[pair], len(over))
 
     def evaluate(self, metric: Metric, widths: NDArray[np.generic]) -> FloatArray:
         """Cost by name at widths of shape (..., groups); the result has shape (...)."""

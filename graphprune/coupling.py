@@ -17,7 +17,8 @@ from .families import RULES, opaque
 from .families.facts import Dim, Dims, Facts
 from .graph import Graph, Node
 from .groups import Frozen, Group, Groups, IntArray, Kind, Member, Role
-from .layout import Layout
+from .layout import Layout, kept_by
+from .plan import Plan
 from .units import IRREGULAR, NO_REASON, Units, solve_units
 
 ARGUMENTS = {
@@ -199,6 +200,24 @@ def _irregular(layout: Layout) -> IntArray:
     return np.concatenate(bad) if bad else np.zeros(0, np.int64)
 
 
+def kept_parameters(graph: Graph, groups: Groups, plan: Plan) -> dict[str, dict[int, list[int]]]:
+    """Return {parameter: {axis: kept indices}} for every parameter that the plan cuts.
+
+    A vector that several nodes share keeps, here, what any of them keeps.
+    """
+    layout: Layout = groups.layout
+    kept = kept_by(groups, plan)
+    union: dict[str, dict[int, set[int] | None]] = {}
+    for name, dims, _ in parameter_dims(graph, layout.facts):
+        for axis, dim in enumerate(dims):
+            index = kept.index(dim)
+            axes = union.setdefault(name, {})
+            before = axes.get(axis, set())
+            axes[axis] = None if index is None or before is None else before | set(index.tolist())
+    cut = {n: {a: sorted(i) for a, i in axes.items() if i is not None} for n, axes in union.items()}
+    return {name: axes for name, axes in cut.items() if axes}
+
+
 # Groups as people and passes see them ---------------------------------------------------------------------------------
 
 
@@ -303,6 +322,6 @@ def _frozen(graph: Graph, layout: Layout) -> Iterator[Frozen]:
                 continue
             values, counts = np.unique(remarks, return_counts=True)
             remark = layout.units.remarks[int(values[np.argmax(counts)])]
-            if remark.reason != ARGUMENT:
+            if remark.reason != ARGUMENT and not remark.reason.startswith("spatial axis"):
                 node = graph.nodes[remark.node].name if remark.node >= 0 else ""
                 yield Frozen(name, axis, remark.reason, len(positions), node)

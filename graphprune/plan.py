@@ -19,7 +19,8 @@ class Plan:
 
     ``keep[id]`` lists unit ordinals of group ``id``, ``sizes[id]`` how many it had. ``fingerprint`` is that of the groups the
     plan was made for. ``objective`` is the loss the solver reached, ``bound`` a lower bound on any plan within the
-    budget from a relaxation, ``gap`` = (objective - bound) / max(|objective|, tiny). ``costs`` are the predicted costs.
+    budget from a relaxation, ``gap`` = (objective - bound) / max(|objective|, tiny). ``costs`` are the predicted costs. ``coupling`` holds
+    the options ("keep", "allow_inexact") the groups were coupled with.
     """
 
     keep: Mapping[str, tuple[int, ...]]
@@ -32,6 +33,7 @@ class Plan:
     bound: float | None = None
     gap: float | None = None
     costs: Mapping[str, float] = field(default_factory=dict)
+    coupling: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def widths(self) -> dict[str, int]:
@@ -50,6 +52,7 @@ class Plan:
             "bound": self.bound,
             "gap": self.gap,
             "costs": dict(self.costs),
+            "coupling": dict(self.coupling),
             "groups": {name: {"size": self.sizes[name], "keep": list(units)} for name, units in self.keep.items()},
         }
         return json.dumps(body, indent=1)
@@ -81,6 +84,7 @@ class Plan:
                 bound=body["bound"],
                 gap=body["gap"],
                 costs=body["costs"],
+                coupling=body["coupling"],
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise PlanError(

@@ -42,8 +42,10 @@ def real_inputs(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
     return [i for i in model.graph.input if i.name not in stored]
 
 
-def feeds(model: onnx.ModelProto, sizes: Mapping[str, Sequence[int]], seed: int) -> Feeds:
-    """Return random inputs: Gaussian for floats, 0 and 1 for booleans and integers, whose ranges nobody states.
+def feeds(
+    model: onnx.ModelProto, sizes: Mapping[str, Sequence[int]], seed: int, limits: Mapping[str, int] | None = None
+) -> Feeds:
+    """Return random inputs: Gaussian for floats, integers below ``limits`` where given, else 0 and 1.
 
     Integer inputs are most often token ids, masks or lengths, for all of which 0 and 1 are valid.
     """
@@ -55,7 +57,8 @@ def feeds(model: onnx.ModelProto, sizes: Mapping[str, Sequence[int]], seed: int)
         dtype = helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
         shape = tuple(sizes[value.name])
         if dtype.kind in "biu":
-            result[value.name] = rng.integers(0, 2, shape).astype(dtype)
+            top = 2 if dtype.kind == "b" else (limits or {}).get(value.name, 2)
+            result[value.name] = rng.integers(0, top, shape).astype(dtype)
         else:
             result[value.name] = rng.standard_normal(shape).astype(dtype)
     return result

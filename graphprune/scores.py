@@ -22,19 +22,19 @@ class Scores(Mapping[str, FloatArray]):
     ``-size * log(kept / all)``, which no scale of the scores changes and which grows without bound as a group empties.
     """
 
-    values: Mapping[str, FloatArray]
+    arrays: Mapping[str, FloatArray]
     method: str
     objective: Objective = "retained"
     options: Mapping[str, Any] | None = None
 
     def __getitem__(self, key: str) -> FloatArray:
         """Return the scores of a group."""
-        return self.values[key]
+        return self.arrays[key]
 
     def __iter__(self) -> Iterator[str]:
         """Iterate over group ids."""
-        return iter(self.values)
+        return iter(self.arrays)
 
     def __len__(self) -> int:
         """Return the number of scored groups."""
-        return len(self.values)
+        return len(self.arrays)

@@ -82,6 +82,8 @@ def solve_units(facts: Facts, carriers: Sequence[Dim]) -> Units:
     needs, defined, cyclic = _expand(facts, slots, composites, label, n)
     reason = _first_reasons(facts, slots, label, n, facts.frozen)
     facts.index = -1
+    single = np.array([slots.base[d] for d in slots.base if facts.size[d] == 1], np.int64)
+    reason[label[single]] = np.minimum(reason[label[single]], _remark(facts, "the only index of its axis"))
     if cyclic.any():
         reason[cyclic] = np.minimum(reason[cyclic], _remark(facts, CYCLE))
     inexact = _spread(needs, _first_reasons(facts, slots, label, n, facts.inexact))

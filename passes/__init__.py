@@ -1,0 +1,29 @@
+"""The passes: one file a method. A class is loaded when it is first asked for, so a heavy one costs only its users."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .bn import BatchNormScale
+    from .fpgm import FPGM
+    from .lamp import LAMP
+    from .magnitude import Magnitude
+    from .random import Random
+
+__all__ = ["FPGM", "LAMP", "BatchNormScale", "Magnitude", "Random"]
+
+_ROOMS = {"BatchNormScale": "bn", "FPGM": "fpgm", "LAMP": "lamp", "Magnitude": "magnitude", "Random": "random"}
+
+
+def __getattr__(name: str) -> Any:
+    """Load a pass by its class name (PEP 562)."""
+    if name not in _ROOMS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_ROOMS[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    """List the passes."""
+    return [*globals(), *__all__]

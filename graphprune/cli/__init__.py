@@ -1,0 +1,59 @@
+"""The command line: arguments, one call, an exit status. Nothing heavy is imported before there is work to do."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType
+
+from ..errors import GraphpruneError
+
+INTERRUPTED = 130
+TERMINATED = 143
+PIPE_CLOSED = 141
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status.
+
+    0: done. 1: the budget is out of reach, or a check failed. 2: wrong usage, or the model or output cannot be used.
+    """
+    from .app import run
+
+    _terminate_politely()
+    try:
+        status = run(sys.argv[1:] if arguments is None else list(arguments))
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except GraphpruneError as error:
+        complain(error)
+        return error.exit_status
+    except KeyboardInterrupt:
+        print("interrupted; nothing was written", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains while it exits
+        return PIPE_CLOSED
+    return status
+
+
+def complain(error: GraphpruneError) -> None:
+    """Print an error to stderr: code, place, what happened, and a line of help."""
+    place = f"{error.where}: " if error.where else ""
+    print(f"error[{error.code}]: {place}{error.message}", file=sys.stderr)
+    if error.hint:
+        print(f"help: {error.hint}", file=sys.stderr)
+
+
+def _terminate_politely() -> None:
+    """Let SIGTERM end the run like an exception, so that temporary files are removed."""
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        raise SystemExit(TERMINATED)
+
+    try:
+        signal.signal(signal.SIGTERM, stop)
+    except ValueError:
+        return  # not in the main thread: whoever runs us handles signals

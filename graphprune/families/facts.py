@@ -167,7 +167,7 @@ class Facts:
     def same(self, a: Dim, b: Dim) -> None:
         """State that two axes have the same indices. An axis of one index says nothing (it broadcasts)."""
         a, b = self.find(a), self.find(b)
-        if a == b or self.size[a] == 1 or self.size[b] == 1:
+        if a == b or self.size[a] <= 1 or self.size[b] <= 1:
             return
         if self.size[a] != self.size[b]:
             self.freeze(a, "meets an axis of another size")
@@ -236,7 +236,7 @@ class Facts:
                 (b if large == y else a).appendleft(tail)
                 self.same(small, head)
         for left_over in (x, y, *a, *b):
-            if left_over is not None and self.size[left_over] != 1:
+            if left_over is not None and self.size[left_over] > 1:
                 self.freeze(left_over, "a reshape changes the number of elements")
 
     def _next_atom(self, queue: deque[Dim]) -> Dim | None:
@@ -245,7 +245,7 @@ class Facts:
             dim = self.find(queue.popleft())
             if dim in self.factors:
                 queue.extendleft(reversed(self.factors[dim]))
-            elif self.size[dim] != 1:
+            elif self.size[dim] > 1:
                 return dim
         return None
 

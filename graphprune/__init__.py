@@ -1,0 +1,99 @@
+"""graphprune: structured pruning of exported neural networks, within a budget.
+
+The steps ``trace``, ``couple``, a scoring pass, ``solve``, ``rewrite`` and ``verify`` can be used one by one; ``prune``
+is all of them. Names are loaded when first used, so that importing the package costs nothing.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .backends.onnx import rewrite
+    from .budget import Budget
+    from .count import count
+    from .coupling import couple
+    from .errors import GraphpruneError
+    from .frontends.onnx import trace
+    from .graph import Graph
+    from .groups import Group, Groups
+    from .pipeline import prune
+    from .plan import Plan
+    from .report.report import Report
+    from .scores import Scores
+    from .solve import solve
+    from .verify import verify
+
+    __version__: str
+
+_HOMES = {
+    "Budget": "budget",
+    "Graph": "graph",
+    "GraphpruneError": "errors",
+    "Group": "groups",
+    "Groups": "groups",
+    "Plan": "plan",
+    "Report": "report.report",
+    "Scores": "scores",
+    "count": "count",
+    "couple": "coupling",
+    "prune": "pipeline",
+    "rewrite": "backends.onnx",
+    "solve": "solve",
+    "trace": "frontends.onnx",
+    "verify": "verify",
+}
+
+__all__ = [
+    "Budget",
+    "Graph",
+    "GraphpruneError",
+    "Group",
+    "Groups",
+    "Plan",
+    "Report",
+    "Scores",
+    "__version__",
+    "count",
+    "couple",
+    "prune",
+    "rewrite",
+    "solve",
+    "trace",
+    "verify",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name from the module it lives in."""
+    if name == "__version__":
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            return version("graphprune")
+        except PackageNotFoundError:
+            return "unknown (not installed)"
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """List the public names, loaded or not."""
+    return sorted({*globals(), *__all__})
+
+
+class _Package(ModuleType):
+    """A package where ``solve`` stays the function, though the import system binds the module ``solve`` of that name."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if not (name in _HOMES and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

@@ -1,0 +1,8 @@
+"""``python -m graphprune`` is the command ``graphprune``."""
+
+import sys
+
+from .cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,408 @@
+"""A plan becomes a smaller ONNX model: surgery on a copy; what pruning does not demand stays byte for byte.
+
+Parameters are sliced; attributes and constants that spell sizes or indices are mended; shapes computed at run time are
+left alone where they follow by themselves. Families say what must be mended (families/facts.py), this file knows how ONNX
+writes it down.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import helper
+
+from ..coupling import couple, parameter_dims
+from ..families.facts import Derived, Dim, Dims, Facts, Mend, Repad, Reselect, SizeAttribute, SizesInput
+from ..frontends.onnx import OnnxSource
+from ..frontends.onnx_values import attributes, slice_of
+from ..graph import Array, Graph, Node
+from ..groups import Groups, IntArray
+from ..layout import Kept, kept_by
+from ..plan import Plan
+from .onnx_constants import ConstantEdits, users_of
+from .onnx_values import changed_values, corrections, resolve_reshape
+
+
+def rewrite(graph: Graph, plan: Plan, groups: Groups | None = None) -> onnx.ModelProto:
+    """Return a copy of the traced model in which every group keeps only the plan's units.
+
+    ``groups`` are those the plan was made for; they are coupled again when absent. Raises PlanError when the plan does
+    not belong to them.
+    """
+    if groups is None:
+        groups = couple(graph, **plan.coupling)
+    return _Rewriter(graph, groups.layout.facts, kept_by(groups, plan)).run()
+
+
+class _Rewriter:
+    """One rewriting; collects edits of nodes and constants, then writes the copy."""
+
+    def __init__(self, graph: Graph, facts: Facts, kept: Kept) -> None:
+        self.graph, self.facts, self.kept = graph, facts, kept
+        self.source: OnnxSource = graph.source
+        self.model = self.source.model
+        self.opset = next((o.version for o in self.model.opset_import if o.domain in ("", "ai.onnx")), 1)
+        self.taken = set(graph.tensors) | {n.name for n in self.model.graph.node}
+        self.constants = ConstantEdits(self.source.constants, users_of(self.model))
+        self.edited: dict[int, onnx.NodeProto] = {}
+        self.before: dict[int, list[onnx.NodeProto]] = {}
+        self.dropped: set[int] = set()
+        self.changed: dict[str, Array] = {}
+
+    def run(self) -> onnx.ModelProto:
+        self.changed = changed_values(self.graph, self.facts, self.kept)
+        self._slice_parameters()
+        for k, node in enumerate(self.graph.nodes):
+            if node.family == "permutation":
+                self._mend_permutation(k, node)
+            elif node.family != "value":
+                self._mend_node(k, node)
+        return self._write()
+
+    # Parameters -----------------------------------------------------------------------------------------------------
+
+    def _slice_parameters(self) -> None:
+        for name, dims, use in parameter_dims(self.graph, self.facts):
+            indices = {axis: i for axis, d in enumerate(dims) if (i := self.kept.index(d)) is not None}
+            if indices:
+                uses = self.constants.users.get(name, ()) if use is None else [(self._proto_index(use[0]), use[1])]
+                self.constants.cut(name, uses, indices)
+
+    # Nodes ----------------------------------------------------------------------------------------------------------
+
+    def _proto_index(self, k: int) -> int:
+        return self.source.origin[k][-1]
+
+    def _proto(self, k: int) -> onnx.NodeProto:
+        """Return an editable copy of the model's node."""
+        return self._edit(self._proto_index(k))
+
+    def _mend_node(self, k: int, node: Node) -> None:
+        mends = self.facts.mends.get(k, ())
+        # A bound of a Slice that only says "to the end" still says it, and the others have a mend.
+        spoken_for: set[int] = {1, 2, 3, 4} if node.op == "Slice" else set()
+        for mend in mends:
+            spoken_for |= self._mend(k, node, mend)
+        for place, name in enumerate(node.inputs):
+            if name in self.changed and place not in spoken_for:
+                # Not a shape for this node but data, such as the 1/sqrt(d) of the original: it stays what it was.
+                self._give_vector(k, place, name, self.graph.known[name].value)
+
+    def _mend(self, k: int, node: Node, mend: Mend) -> set[int]:
+        """Apply one mend; return the input positions it takes care of."""
+        if isinstance(mend, SizeAttribute):
+            if self.kept.index(mend.dim) is not None:
+                _set_attribute(self._proto(k), mend.name, self.kept.size(mend.dim))
+            return set()
+        if isinstance(mend, Derived):
+            if self.kept.index(mend.dim) is not None:
+                _set_attribute(self._proto(k), mend.name, mend.value)
+            return set()
+        if isinstance(mend, SizesInput):
+            return self._mend_sizes(k, node, mend)
+        if isinstance(mend, Reselect):
+            return self._mend_selection(k, node, mend)
+        return self._mend_padding(k, node, mend)
+
+    def _argument(self, k: int, node: Node, place: int, attribute: str) -> tuple[Array | None, bool]:
+        """Return the value an argument will have at run time, and whether it is an input (else an attribute)."""
+        name = node.inputs[place] if place < len(node.inputs) else None
+        if name is not None:
+            if name in self.changed:
+                return self.changed[name], True
+            if name in self.graph.known:
+                return self.graph.known[name].value, True
+            return (self.graph.parameter(name), True) if name in self.source.constants else (None, True)
+        value = attributes(self.model.graph.node[self._proto_index(k)]).get(attribute)
+        return (None if value is None else np.array(value)), False
+
+    def _mend_sizes(self, k: int, node: Node, mend: SizesInput) -> set[int]:
+        current, is_input = self._argument(k, node, mend.position, mend.attribute)
+        spoken = {mend.position}
+        cut = [d is not None and self.kept.index(d) is not None for d in mend.dims]
+        if current is None:
+            if node.family == "split" and any(cut):
+                self._spell_split(k, mend)
+            return spoken
+        name = node.inputs[mend.position] if is_input else None
+        touched = any(cut) or name in self.changed
+        if not touched and not (node.family == "reshape" and self._input_cut(node)):
+            return spoken
+        wanted = self._wanted_sizes(k, node, mend, np.ravel(current), cut).reshape(current.shape)
+        if not np.array_equal(current, wanted):
+            if name is not None:
+                self._give_vector(k, mend.position, name, wanted)
+            else:
+                _set_attribute(self._proto(k), mend.attribute, [int(n) for n in wanted])
+        return spoken
+
+    def _input_cut(self, node: Node) -> bool:
+        dims = self.facts.tensor(node.inputs[0] or "")
+        return dims is not None and self.kept.changes(dims)
+
+    def _wanted_sizes(self, k: int, node: Node, mend: SizesInput, current: Array, cut: Sequence[bool]) -> Array:
+        """Return the entries that give the kept sizes, leaving alone what already does."""
+        sizes = [None if d is None else self.kept.size(d) for d in mend.dims]
+        if node.family == "expand":  # 1 broadcasts; other entries say the size
+            keep = [n == 1 or s is None for n, s in zip(current, sizes, strict=True)]
+        elif node.family == "reshape":
+            source = self.facts.tensor(node.inputs[0] or "") or []
+            attrs = attributes(self.model.graph.node[self._proto_index(k)])
+            allow_zero = bool(attrs.get("allowzero"))
+            trial = [n if n <= 0 else s for n, s in zip(current, sizes, strict=True)]
+            made = resolve_reshape(list(self.kept.shape(source)), np.array(trial), allow_zero)
+            keep = [n <= 0 and m == s for n, m, s in zip(current, made, sizes, strict=True)]
+        else:
+            keep = [s is None for s in sizes]
+        wanted = [n if k else s for n, k, s in zip(current, keep, sizes, strict=True)]
+        return np.array(wanted, dtype=current.dtype)
+
+    def _spell_split(self, k: int, mend: SizesInput) -> None:
+        """Write the sizes of a Split that had none, unless equal parts are still what it makes."""
+        sizes = [self.kept.size(d) for d in mend.dims if d is not None]
+        if len(set(sizes)) == 1:
+            return
+        proto = self._proto(k)
+        if self.opset < 13:
+            _set_attribute(proto, "split", sizes)
+            return
+        kept_attributes = [a for a in proto.attribute if a.name != "num_outputs"]
+        del proto.attribute[:]
+        proto.attribute.extend(kept_attributes)
+        del proto.input[1:]
+        proto.input.append(self.constants.new(f"{proto.output[0]}.split", np.array(sizes, np.int64), self.taken))
+
+    def _picks(self, mend: Reselect) -> IntArray | None:
+        """Return which of the kept positions the node must pick now; None if nothing is cut."""
+        source, out = self.kept.index(mend.src), self.kept.index(mend.out)
+        if source is None:
+            return None
+        chosen = mend.index if mend.out == mend.src or out is None else mend.index[out]
+        return np.searchsorted(source, chosen).astype(np.int64)
+
+    def _mend_selection(self, k: int, node: Node, mend: Reselect) -> set[int]:
+        picks = self._picks(mend)
+        if node.op == "Gather":
+            name = node.inputs[1]
+            if picks is not None and name is not None:
+                current, _ = self._argument(k, node, 1, "")
+                assert current is not None
+                self._give_vector(k, 1, name, picks.astype(current.dtype).reshape(current.shape))
+            return {1}
+        if picks is not None:
+            self._mend_slice(k, node, mend, picks)
+        return set()
+
+    def _mend_slice(self, k: int, node: Node, mend: Reselect, picks: IntArray) -> None:
+        bounds = [self._argument(k, node, p, a)[0] for p, a in ((1, "starts"), (2, "ends"), (3, "axes"), (4, "steps"))]
+        starts, ends, axes, steps = bounds
+        assert starts is not None
+        assert ends is not None
+        axes = np.arange(len(starts)) if axes is None else np.ravel(axes)
+        rank = len(self.facts.tensor(node.inputs[0] or "") or ())
+        at = int(np.flatnonzero(axes % rank == mend.axis)[0])
+        step = 1 if steps is None else int(steps[at])
+        size = self.kept.size(mend.src)
+        if np.array_equal(np.arange(size)[slice_of(size, int(starts[at]), int(ends[at]), step)], picks):
+            return
+        if len(picks) and len(np.unique(np.diff(picks))) <= 1 and (step == 1) == (len(picks) < 2 or picks[1] - picks[0] == 1):
+            last = int(picks[-1]) + (1 if step > 0 else -1)
+            for place, attribute, old, new in ((1, "starts", starts, int(picks[0])), (2, "ends", ends, last)):
+                value = old.copy()
+                value[at] = new if new >= 0 else np.iinfo(old.dtype).min
+                self._set_argument(k, node, place, attribute, value)
+            return
+        self._slice_to_gather(k, mend, picks)
+
+    def _set_argument(self, k: int, node: Node, place: int, attribute: str, value: Array) -> None:
+        name = node.inputs[place] if place < len(node.inputs) else None
+        if name is not None:
+            self._give_vector(k, place, name, value)
+        else:
+            _set_attribute(self._proto(k), attribute, [int(v) for v in value])
+
+    def _slice_to_gather(self, k: int, mend: Reselect, picks: IntArray) -> None:
+        """Positions that are no longer evenly spaced need a Gather after a Slice of the other axes."""
+        proto = self._proto(k)
+        name = self.constants.new(f"{proto.output[0]}.index", picks, self.taken)
+        gather = helper.make_node("Gather", [proto.input[0], name], [proto.output[0]], name=proto.name, axis=mend.axis)
+        gather.doc_string = proto.doc_string
+        self.edited[self._proto_index(k)] = gather
+
+    def _mend_padding(self, k: int, node: Node, mend: Repad) -> set[int]:
+        out = self.kept.index(mend.out)
+        if out is not None:
+            source = self.facts.size[self.facts.find(mend.src)]
+            pads, _ = self._argument(k, node, 1, "pads")
+            assert pads is not None
+            axes, _ = self._argument(k, node, 3, "")
+            half = len(pads) // 2
+            rank = len(self.facts.tensor(node.inputs[0] or "") or ())
+            at = mend.axis if axes is None else int(np.flatnonzero(np.ravel(axes) % rank == mend.axis)[0])
+            value = pads.copy()
+            value[at] = int((out < mend.before).sum())
+            value[at + half] = int((out >= mend.before + source).sum())
+            self._set_argument(k, node, 1, "pads", value)
+        return {1, 2, 3}
+
+    def _mend_permutation(self, k: int, node: Node) -> None:
+        """Keep the reshapes and transposes while nothing is cut, else put one Gather in their place."""
+        source = self.facts.tensor(node.inputs[0] or "")
+        assert source is not None
+        if not self.kept.changes(source):
+            return
+        mend = self.facts.mends[k][0]
+        assert isinstance(mend, Reselect)
+        picks = self._picks(mend)
+        index = mend.index if picks is None else picks
+        run = self.source.origin[k]
+        last = self.model.graph.node[run[-1]]
+        name = self.constants.new(f"{node.outputs[0]}.index", index, self.taken)
+        gather = helper.make_node("Gather", [node.inputs[0], name], list(last.output), name=last.name, axis=mend.axis)
+        self.edited[run[-1]] = gather
+        self.dropped.update(run[:-1])
+
+    def _give_vector(self, k: int, place: int, name: str, wanted: Array) -> None:
+        """Make an input have this value: edit the constant it is, or correct what is computed at run time."""
+        at = self._proto_index(k)
+        if name in self.source.constants:
+            self.constants.replace(name, (at, place), wanted)
+            return
+        known = self.graph.known[name]
+        current = self.changed.get(name, known.value)
+        if known.static.all():
+            self._proto(k).input[place] = self.constants.new(f"{name}.pruned", wanted, self.taken)
+            return
+        times, divide, add = corrections(name, np.ravel(current), np.ravel(wanted), np.ravel(known.static))
+        for op, operand, neutral in (("Mul", times, 1), ("Div", divide, 1), ("Add", add, 0)):
+            if (operand != neutral).any():
+                constant = self.constants.new(f"{name}.{op.lower()}", operand.reshape(current.shape), self.taken)
+                result = self.constants.reserve(f"{name}.pruned", self.taken)
+                self.before.setdefault(at, []).append(helper.make_node(op, [name, constant], [result], name=result))
+                name = result
+        self._proto(k).input[place] = name
+
+    # Writing --------------------------------------------------------------------------------------------------------
+
+    def _write(self) -> onnx.ModelProto:
+        in_place = {}
+        for name, tensor, uses in self.constants.settle(self.taken):
+            if name in self.source.constants:
+                in_place[name] = tensor
+            else:
+                self.constants.fresh[name] = tensor
+                for at, place in uses:
+                    self._edit(at).input[place] = name
+        small = onnx.ModelProto()
+        _copy_fields(self.model, small, skip={"graph"})
+        graph, old = small.graph, self.model.graph
+        _copy_fields(old, graph, skip={"node", "initializer", "value_info", "input"})
+        for at, node in enumerate(old.node):
+            graph.node.extend(self.before.get(at, ()))
+            if at not in self.dropped:
+                graph.node.append(_with_constant(self.edited.get(at, node), in_place))
+        for tensor in old.initializer:
+            graph.initializer.append(in_place.get(tensor.name, tensor))
+        graph.initializer.extend(self.constants.fresh.values())
+        for value in old.input:
+            graph.input.append(self._typed(value) if value.name in self.source.constants else value)
+        graph.value_info.extend(self._typed(v) for v in old.value_info if v.name in self._still_there(graph))
+        _drop_unused(small, before=self.model, candidates=set(self.constants.wanted) | self._index_arguments())
+        return small
+
+    def _edit(self, at: int) -> onnx.NodeProto:
+        if at not in self.edited:
+            copy = onnx.NodeProto()
+            copy.CopyFrom(self.model.graph.node[at])
+            self.edited[at] = copy
+        return self.edited[at]
+
+    def _still_there(self, graph: onnx.GraphProto) -> set[str]:
+        if not hasattr(self, "_names"):
+            self._names = {n for node in graph.node for n in node.output} | {t.name for t in graph.initializer}
+        return self._names
+
+    def _index_arguments(self) -> set[str]:
+        """Constants that only a node now rewritten or dropped used."""
+        nodes = [self.model.graph.node[at] for at in (*self.dropped, *self.edited)]
+        return {name for node in nodes for name in node.input if name}
+
+    def _typed(self, value: onnx.ValueInfoProto) -> onnx.ValueInfoProto:
+        """Return a declared type with the cut sizes."""
+        dims: Dims | None = self.facts.of_tensor.get(value.name)
+        if dims is None or not self.kept.changes(dims):
+            return value
+        result = onnx.ValueInfoProto()
+        result.CopyFrom(value)
+        for declared, dim in zip(result.type.tensor_type.shape.dim, dims, strict=False):
+            if declared.HasField("dim_value") and self.kept.index(dim) is not None:
+                declared.dim_value = self.kept.size(dim)
+        return result
+
+
+def _copy_fields(source: Any, target: Any, skip: set[str]) -> None:
+    """Copy every set field of a message but some."""
+    for descriptor, value in source.ListFields():
+        if descriptor.name in skip:
+            continue
+        if descriptor.is_repeated:
+            getattr(target, descriptor.name).extend(value)
+        elif descriptor.message_type is not None:
+            getattr(target, descriptor.name).CopyFrom(value)
+        else:
+            setattr(target, descriptor.name, value)
+
+
+def _with_constant(node: onnx.NodeProto, in_place: dict[str, onnx.TensorProto]) -> onnx.NodeProto:
+    """Return a Constant node with its edited value, any other node as it is."""
+    if node.op_type != "Constant" or node.output[0] not in in_place:
+        return node
+    copy = onnx.NodeProto()
+    copy.CopyFrom(node)
+    del copy.attribute[:]
+    copy.attribute.append(helper.make_attribute("value", in_place[node.output[0]]))
+    return copy
+
+
+def _set_attribute(node: onnx.NodeProto, name: str, value: Any) -> None:
+    """Set an attribute in its place, or add it at the end."""
+    made = helper.make_attribute(name, value)
+    for attribute in node.attribute:
+        if attribute.name == name:
+            attribute.CopyFrom(made)
+            return
+    node.attribute.append(made)
+
+
+def _drop_unused(small: onnx.ModelProto, before: onnx.ModelProto, candidates: set[str]) -> None:
+    """Remove constants and shape arithmetic that nothing uses any more, though something did before."""
+    graph = small.graph
+    outputs = {o.name for o in graph.output}
+    while True:
+        used = outputs | {n for node in graph.node for n in _all_inputs(node)}
+        dead = [n for n in graph.node if n.output and not any(o in used for o in n.output if o) and candidates & set(n.output)]
+        candidates |= {name for node in dead for name in node.input}
+        for node in dead:
+            graph.node.remove(node)
+        if not dead:
+            break
+    idle = {t.name for t in graph.initializer} & candidates - used
+    if idle:
+        staying = [t for t in graph.initializer if t.name not in idle]
+        del graph.initializer[:]
+        graph.initializer.extend(staying)
+        inputs = [i for i in graph.input if i.name not in idle]
+        del graph.input[:]
+        graph.input.extend(inputs)
+
+
+def _all_inputs(node: onnx.NodeProto) -> list[str]:
+    """Return the names a node uses, the ones inside its bodies too."""
+    names = list(node.input)
+    for attribute in node.attribute:
+        for body in [attribute.g] if attribute.HasField("g") else attribute.graphs:
+            names += [n for child in body.node for n in _all_inputs(child)] + [o.name for o in body.output]
+    return names

@@ -1,0 +1,102 @@
+"""Edits of an ONNX model's constants: a constant whose users all want the same new value is edited in place, others are copied."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx
+from onnx import TensorProto, numpy_helper
+
+from ..graph import Array
+from ..groups import IntArray
+
+Cut = tuple[tuple[int, bytes], ...]
+Use = tuple[int, int]
+"""(position of the node in the model, position of the input)"""
+
+
+@dataclass
+class ConstantEdits:
+    """What each use of a constant wants instead of it."""
+
+    constants: Mapping[str, TensorProto]
+    users: Mapping[str, Sequence[Use]]
+    wanted: dict[str, dict[Use, Array | Cut]] = field(default_factory=dict)
+    fresh: dict[str, TensorProto] = field(default_factory=dict)
+
+    def cut(self, name: str, uses: Sequence[Use], indices: Mapping[int, IntArray]) -> None:
+        """Keep these indices along these axes, for these uses."""
+        key: Cut = tuple((axis, index.tobytes()) for axis, index in sorted(indices.items()))
+        for use in uses:
+            self.wanted.setdefault(name, {})[use] = key
+
+    def replace(self, name: str, use: Use, value: Array) -> None:
+        """Use another value."""
+        self.wanted.setdefault(name, {})[use] = value
+
+    def new(self, hint: str, value: Array, taken: set[str]) -> str:
+        """Add a constant of its own and return its name."""
+        name = _unused(hint, taken)
+        self.fresh[name] = numpy_helper.from_array(np.ascontiguousarray(value).reshape(value.shape), name)
+        return name
+
+    def reserve(self, hint: str, taken: set[str]) -> str:
+        """Return a tensor name that nothing has yet."""
+        return _unused(hint, taken)
+
+    def settle(self, taken: set[str]) -> Iterator[tuple[str, TensorProto, list[Use]]]:
+        """Yield (name, tensor, uses to point at it); the constant's own name means that it is edited in place."""
+        for name, wishes in self.wanted.items():
+            variants: dict[object, list[Use]] = {}
+            for use, wish in wishes.items():
+                key = wish if isinstance(wish, tuple) else (wish.shape, wish.tobytes())
+                variants.setdefault(key, []).append(use)
+            untouched = set(self.users.get(name, ())) - set(wishes)
+            for k, uses in enumerate(variants.values()):
+                tensor = _edited(self.constants[name], wishes[uses[0]])
+                own = name if k == 0 and not untouched else _unused(f"{name}.pruned", taken)
+                tensor.name = own if self.constants[name].name or own != name else ""
+                yield own, tensor, uses
+
+
+def _unused(hint: str, taken: set[str]) -> str:
+    name, k = hint, 1
+    while name in taken:
+        name, k = f"{hint}.{k}", k + 1
+    taken.add(name)
+    return name
+
+
+def _edited(tensor: TensorProto, wish: Array | Cut) -> TensorProto:
+    if not isinstance(wish, tuple):
+        return _with_value(tensor, wish)
+    array = numpy_helper.to_array(tensor)
+    # Whole rows first: they are contiguous, and the later axes then have less to move.
+    for axis, raw in wish:
+        array = array.take(np.frombuffer(raw, np.int64), axis=axis)
+    return _with_value(tensor, array)
+
+
+def _with_value(tensor: TensorProto, array: Array) -> TensorProto:
+    """Return a tensor of the same type, name and documentation with another value."""
+    packed = tensor.data_type in (TensorProto.INT4, TensorProto.UINT4, TensorProto.FLOAT4E2M1)
+    result = numpy_helper.from_array(array, tensor.name) if packed else TensorProto(name=tensor.name, dims=array.shape)
+    result.data_type = tensor.data_type
+    if not packed:
+        result.raw_data = np.ascontiguousarray(array).tobytes()
+    if tensor.HasField("doc_string"):
+        result.doc_string = tensor.doc_string
+    result.metadata_props.extend(tensor.metadata_props)
+    return result
+
+
+def users_of(model: onnx.ModelProto) -> dict[str, list[Use]]:
+    """Return who uses each tensor of the main graph; uses inside bodies are not listed."""
+    users: dict[str, list[Use]] = {}
+    for k, node in enumerate(model.graph.node):
+        for place, name in enumerate(node.input):
+            if name:
+                users.setdefault(name, []).append((k, place))
+    return users

@@ -1,0 +1,137 @@
+"""The reference a pruned model is checked against: the original, with the removed units left out of every sum.
+
+Nothing is sliced here. Before every contraction the removed indices of its data are multiplied by zero; whatever else a
+removed unit computes goes nowhere. Where a group crosses a normalisation (not exact), the statistics are taken over the
+kept indices: the data is gathered before, and spread out again after.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from ..families.facts import Facts, SizeAttribute, Statistic
+from ..frontends.onnx import OnnxSource
+from ..graph import Graph
+from ..groups import Groups, IntArray
+from ..layout import Kept, kept_by
+from ..plan import Plan
+
+
+def masked(graph: Graph, groups: Groups, plan: Plan) -> onnx.ModelProto:
+    """Return the original model with the units that the plan removes masked out."""
+    return _Masking(graph, groups.layout.facts, kept_by(groups, plan)).run()
+
+
+class _Masking:
+    def __init__(self, graph: Graph, facts: Facts, kept: Kept) -> None:
+        self.graph, self.facts, self.kept = graph, facts, kept
+        self.source: OnnxSource = graph.source
+        self.before: dict[int, list[onnx.NodeProto]] = {}
+        self.after: dict[int, list[onnx.NodeProto]] = {}
+        self.edited: dict[int, onnx.NodeProto] = {}
+        self.fresh: dict[str, onnx.TensorProto] = {}
+
+    def run(self) -> onnx.ModelProto:
+        for c in self.facts.contractions:
+            index = self.kept.index(c.dim)
+            if index is not None:
+                self._mask(c.node, c.position, c.axis, index)
+        for s in self.facts.statistics:
+            if self.kept.changes(s.dims):
+                self._restrict(s)
+        return self._write()
+
+    def _at(self, node: int) -> int:
+        return self.source.origin[node][-1]
+
+    def _edit(self, node: int) -> onnx.NodeProto:
+        at = self._at(node)
+        if at not in self.edited:
+            self.edited[at] = onnx.NodeProto()
+            self.edited[at].CopyFrom(self.source.model.graph.node[at])
+        return self.edited[at]
+
+    def _constant(self, value: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> str:
+        name = f"graphprune.mask.{len(self.fresh)}"
+        self.fresh[name] = numpy_helper.from_array(value, name)
+        return name
+
+    def _insert(self, table: dict[int, list[onnx.NodeProto]], node: int, op: str, inputs: list[str], **attrs: int) -> str:
+        name = f"{self.graph.nodes[node].name}.{op}.{len(self.before)}.{len(self.after)}.{len(self.fresh)}"
+        table.setdefault(self._at(node), []).append(helper.make_node(op, inputs, [name], name=name, **attrs))
+        return name
+
+    def _mask(self, node: int, position: int, axis: int, index: IntArray) -> None:
+        proto = self._edit(node)
+        original = self.graph.nodes[node].inputs[position]
+        assert original is not None
+        shape = self.graph.shape(original)
+        dtype = helper.tensor_dtype_to_np_dtype(self.source.dtypes[original])
+        mask = np.zeros(shape[axis], dtype)
+        mask[index] = 1
+        name = self._constant(mask.reshape([-1 if k == axis else 1 for k in range(len(shape))]))
+        proto.input[position] = self._insert(self.before, node, "Mul", [proto.input[position], name])
+
+    def _restrict(self, statistic: Statistic) -> None:
+        node = self.graph.nodes[statistic.node]
+        dims = self.facts.tensor(node.inputs[0] or "")
+        assert dims is not None
+        for axis in statistic.axes:
+            index = self.kept.index(dims[axis])
+            if index is None:
+                continue
+            if node.family == "reduce":
+                self._mask(statistic.node, 0, axis, index)
+                if node.op == "ReduceMean":
+                    self._rescale(statistic.node, self.facts.size[self.facts.find(dims[axis])] / len(index))
+            else:
+                self._gather_around(statistic.node, axis, index)
+
+    def _rescale(self, node: int, factor: float) -> None:
+        """A mean over fewer indices: the masked sum is divided by their number."""
+        proto = self._edit(node)
+        dtype = helper.tensor_dtype_to_np_dtype(self.source.dtypes[self.graph.nodes[node].outputs[0]])
+        inner = f"{proto.output[0]}.unscaled"
+        factor_name = self._constant(np.array(factor, dtype))
+        finish = helper.make_node("Mul", [inner, factor_name], [proto.output[0]])
+        proto.output[0] = inner
+        self.after.setdefault(self._at(node), []).insert(0, finish)
+
+    def _gather_around(self, node: int, axis: int, index: IntArray) -> None:
+        """Normalise only the kept indices; the others get some kept value, which nobody sums over."""
+        proto, neutral = self._edit(node), self.graph.nodes[node]
+        name = self._constant(index)
+        proto.input[0] = self._insert(self.before, node, "Gather", [proto.input[0], name], axis=axis)
+        for place, tensor in enumerate(neutral.inputs[1:], start=1):
+            dims = self.facts.of_use.get((node, place)) or (self.facts.tensor(tensor) if tensor else None)
+            for k, dim in enumerate(dims or ()):
+                kept = self.kept.index(dim)
+                if kept is not None:
+                    part = self._constant(kept)
+                    proto.input[place] = self._insert(self.before, node, "Gather", [proto.input[place], part], axis=k)
+        for mend in self.facts.mends.get(node, ()):
+            if isinstance(mend, SizeAttribute):
+                for attribute in proto.attribute:
+                    if attribute.name == mend.name:
+                        attribute.i = self.kept.size(mend.dim)
+        size = self.graph.shape(neutral.outputs[0])[axis]
+        back = np.zeros(size, np.int64)
+        back[index] = np.arange(len(index))
+        inner = f"{proto.output[0]}.kept{axis}"
+        finish = helper.make_node("Gather", [inner, self._constant(back)], [proto.output[0]], axis=axis)
+        proto.output[0] = inner
+        self.after.setdefault(self._at(node), []).insert(0, finish)
+
+    def _write(self) -> onnx.ModelProto:
+        model = onnx.ModelProto()
+        model.CopyFrom(self.source.model)
+        nodes = list(model.graph.node)
+        del model.graph.node[:]
+        for at, node in enumerate(nodes):
+            model.graph.node.extend(self.before.get(at, ()))
+            model.graph.node.append(self.edited.get(at, node))
+            model.graph.node.extend(self.after.get(at, ()))
+        model.graph.initializer.extend(self.fresh.values())
+        return model

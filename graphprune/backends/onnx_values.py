@@ -1,0 +1,76 @@
+"""What shape arithmetic gives after pruning, so that only what does not follow by itself is touched."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from ..errors import GraphpruneError
+from ..families.facts import Facts
+from ..frontends.onnx import OnnxSource
+from ..frontends.onnx_values import KERNELS, attributes
+from ..graph import Array, Graph
+from ..layout import Kept
+
+
+def changed_values(graph: Graph, facts: Facts, kept: Kept) -> dict[str, Array]:
+    """Return the small known values that come out differently once sizes are cut."""
+    source: OnnxSource = graph.source
+    changed: dict[str, Array] = {}
+
+    def value(name: str) -> Array:
+        return changed[name] if name in changed else graph.known[name].value if name in graph.known else graph.parameter(name)
+
+    for k, node in enumerate(graph.nodes):
+        if node.family != "value":
+            continue
+        proto = source.model.graph.node[source.origin[k][0]]
+        attrs = attributes(proto)
+        if node.op in ("Shape", "Size"):
+            dims = facts.tensor(node.inputs[0] or "")
+            if dims is None or not kept.changes(dims):
+                continue
+            shape = kept.shape(dims)
+            cut = shape[attrs.get("start", 0) : attrs.get("end")]
+            result = np.array(int(np.prod(shape)) if node.op == "Size" else cut, np.int64)
+        elif any(name in changed for name in node.inputs):
+            result = KERNELS[node.op]([value(n) if n else None for n in node.inputs], attrs)
+        else:
+            continue
+        if not np.array_equal(result, graph.known[node.outputs[0]].value):
+            changed[node.outputs[0]] = result
+    return changed
+
+
+def corrections(
+    name: str, current: Array, wanted: Array, static: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
+) -> tuple[Array, Array, Array]:
+    """Return (times, divide, add) that turn a run-time vector into the wanted one at every input size.
+
+    Entries that hold at every size become literals (0 * x + wanted); those that follow the input are scaled by the ratio
+    of what is wanted to what they give, which is exact when both are the same multiple of the input's size.
+    """
+    times, divide, add = np.ones_like(current), np.ones_like(current), np.zeros_like(current)
+    for i in np.flatnonzero(current != wanted):
+        if static[i]:
+            times[i], add[i] = 0, wanted[i]
+        elif current[i] > 0 and wanted[i] > 0:
+            common = int(np.gcd(current[i], wanted[i]))
+            times[i], divide[i] = wanted[i] // common, current[i] // common
+        else:
+            raise GraphpruneError(
+                "shape-not-mendable", f"entry {i} of the shape {name!r} depends on the input in a way that cannot be mended",
+                where=name, hint="protect the tensor it belongs to with --keep, and tell us about this model",
+            )  # fmt: skip
+    return times, divide, add
+
+
+def resolve_reshape(shape: Mapping[int, int] | list[int], target: Array, allow_zero: bool) -> list[int]:
+    """Return the output sizes Reshape makes of an input shape and a target with 0 and -1."""
+    total = int(np.prod([shape[i] for i in range(len(shape))], dtype=np.int64))
+    sizes = [shape[i] if n == 0 and not allow_zero and i < len(shape) else int(n) for i, n in enumerate(target)]
+    if -1 in sizes:
+        rest = int(np.prod([n for n in sizes if n != -1], dtype=np.int64))
+        sizes[sizes.index(-1)] = total // rest if rest else 0
+    return sizes

@@ -1,0 +1,151 @@
+"""What a run did, as plain data: the report file, with stable keys and a JSON round trip."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..errors import UsageError
+
+SCHEMA = "graphprune.report/1"
+
+
+@dataclass(frozen=True)
+class Side:
+    """One model of the two: ``path`` and ``sha256`` of its file (None when it is no file), and what it costs.
+
+    ``bytes`` counts the file with its external data, ``memory`` the peak activation bytes at the traced sizes.
+    """
+
+    path: str | None
+    sha256: str | None
+    bytes: int
+    macs: int
+    params: int
+    memory: int
+
+
+@dataclass(frozen=True)
+class GroupReport:
+    """A group, and the units it keeps, ascending."""
+
+    id: str
+    kind: str
+    size: int
+    kept: tuple[int, ...]
+    exact: bool
+
+
+@dataclass(frozen=True)
+class FrozenReport:
+    """An axis that was not pruned, or not wholly, and why."""
+
+    tensor: str
+    axis: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far the pruned model's outputs lie from the masked original's.
+
+    ``absolute`` and ``relative`` are the largest differences over ``samples`` random inputs, ``tolerance`` what was
+    allowed; relative means relative to the largest value of that output.
+    """
+
+    absolute: float
+    relative: float
+    samples: int
+    tolerance: float
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a run read, chose, cut, left alone and wrote.
+
+    ``budget`` holds the limits as given, ``kept`` for every parameter that was cut, under its name in the input model,
+    the indices kept along each cut axis, ascending. ``objective``, ``bound`` and ``gap`` are the solver's (see Plan).
+    """
+
+    input: Side
+    output: Side
+    budget: Mapping[str, float | str]
+    method: str
+    seed: int
+    groups: tuple[GroupReport, ...]
+    frozen: tuple[FrozenReport, ...]
+    kept: Mapping[str, Mapping[str, tuple[int, ...]]] = field(repr=False)
+    verify: Agreement | None
+    warnings: tuple[str, ...] = ()
+    objective: float | None = None
+    bound: float | None = None
+    gap: float | None = None
+    version: str = ""
+
+    def to_json(self) -> str:
+        """Return the report as JSON text, with one line for every group and parameter."""
+        body = {"schema": SCHEMA, **vars(self), "input": vars(self.input), "output": vars(self.output)}
+        body["groups"] = [vars(g) for g in self.groups]
+        body["frozen"] = [vars(f) for f in self.frozen]
+        body["verify"] = None if self.verify is None else vars(self.verify)
+        return _text(body) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str, where: str = "report") -> Report:
+        """Read a report from JSON text.
+
+        Raises UsageError when the text is not a report of this version.
+        """
+        try:
+            body: dict[str, Any] = json.loads(text)
+            if body.pop("schema") != SCHEMA:
+                raise UsageError("report-schema", f"this is not a {SCHEMA!r} file", where=where, hint="make it again")
+            return cls(**(body | _parts(body)))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            hint = "give a file that --report wrote"
+            raise UsageError("report-unreadable", f"not a report: {error}", where=where, hint=hint) from error
+
+    @classmethod
+    def load(cls, path: str | Path) -> Report:
+        """Read a report from a file; raises UsageError when it is missing or not a report."""
+        try:
+            text = Path(path).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            hint = "give a file that --report wrote"
+            raise UsageError("report-unreadable", f"cannot read it: {error}", where=str(path), hint=hint) from error
+        return cls.from_json(text, where=str(path))
+
+    def save(self, path: str | Path, *, force: bool = False) -> None:
+        """Write the report to a file, whole or not at all; raises OutputError."""
+        from ..backends.files import File, write_files
+
+        write_files([File(Path(path), (self.to_json().encode(),))], force=force)
+
+
+def _text(value: Any, depth: int = 0) -> str:
+    """Return JSON text that breaks lines at the two outermost levels only: the lists of kept indices are long."""
+    inner = value.values() if isinstance(value, Mapping) else value
+    if depth > 1 or not isinstance(value, (Mapping, list)) or not any(isinstance(v, (Mapping, list)) for v in inner):
+        return json.dumps(value, allow_nan=False)
+    pad = " " * (depth + 1)
+    if isinstance(value, Mapping):
+        lines = [f"{json.dumps(k)}: {_text(v, depth + 1)}" for k, v in value.items()]
+        return "{\n" + ",\n".join(pad + line for line in lines) + f"\n{' ' * depth}}}"
+    return "[\n" + ",\n".join(pad + _text(v, depth + 1) for v in value) + f"\n{' ' * depth}]"
+
+
+def _parts(body: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a report that are more than JSON's own types."""
+    kept = {name: {axis: tuple(i) for axis, i in axes.items()} for name, axes in body["kept"].items()}
+    return {
+        "input": Side(**body["input"]),
+        "output": Side(**body["output"]),
+        "groups": tuple(GroupReport(**{**g, "kept": tuple(g["kept"])}) for g in body["groups"]),
+        "frozen": tuple(FrozenReport(**f) for f in body["frozen"]),
+        "kept": kept,
+        "verify": None if body["verify"] is None else Agreement(**body["verify"]),
+        "warnings": tuple(body["warnings"]),
+    }
