@@ -41,7 +41,7 @@ def state_facts(graph: Graph) -> Facts:
         ins = [_use(facts, graph, k, place, name, shared) for place, name in enumerate(node.inputs)]
         outs = [facts.tensor(name) for name in node.outputs]
         first = ARGUMENTS.get(node.family)
-        if first is not None:
+        if first is not None and node.op not in ("Shape", "Size"):
             facts.freeze_all(ins[first:], ARGUMENT)
         _state(node, ins, outs, facts)
     _freeze_dynamic(graph, facts)

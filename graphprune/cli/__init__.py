@@ -20,11 +20,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     0: done. 1: the budget is out of reach, or a check failed. 2: wrong usage, or the model or output cannot be used.
     """
-    from .app import run
-
-    _terminate_politely()
+    words = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        status = run(sys.argv[1:] if arguments is None else list(arguments))
+        status = _answer(words)
+        if status is None:
+            from .app import run
+
+            _terminate_politely()
+            status = run(words)
         if sys.stdout is not None:
             sys.stdout.flush()
     except GraphpruneError as error:
@@ -37,6 +40,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains while it exits
         return PIPE_CLOSED
     return status
+
+
+def _answer(words: Sequence[str]) -> int | None:
+    """Print help or the version where that is asked for, at once; None where there is more to do."""
+    from .help import wanted
+
+    text = wanted(words)
+    if words[:1] == ["--version"]:
+        from .. import __version__
+
+        text = f"graphprune {__version__}\n"
+    if text is None:
+        return None
+    print(text, end="")
+    return 0
 
 
 def complain(error: GraphpruneError) -> None:

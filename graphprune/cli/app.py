@@ -13,10 +13,6 @@ from .prune import prune
 if TYPE_CHECKING:
     from cyclopts import App, CycloptsError
 
-ABOUT = """Prune an ONNX model: remove channels, neurons and heads until it fits a budget.
-
-Example: graphprune model.onnx --budget 0.5 keeps half of the multiply-accumulates and writes model.pruned.onnx.
-Defaults for options may be set in graphprune.toml or in [tool.graphprune] of pyproject.toml in the working folder."""
 SEE_HELP = "graphprune --help lists the commands and options"
 SUGGESTION = re.compile(r"\s*(Did you mean .*?\?)(?=\s|$)")
 
@@ -28,8 +24,8 @@ def build() -> App:
     from .config import Defaults
 
     app = App(
-        name="graphprune", help=ABOUT, help_format="plaintext", version=_version, config=Defaults(),
-        exit_on_error=False, print_error=False, result_action="return_value",
+        name="graphprune", help_flags=(), version_flags=(), config=Defaults(), exit_on_error=False, print_error=False,
+        result_action="return_value",
     )  # fmt: skip
     app.default(prune)
     app.command(inspect)
@@ -60,8 +56,3 @@ def usage_error(error: CycloptsError) -> UsageError:
     hint = f"{found[1][0].lower()}{found[1][1:]} {SEE_HELP}" if found else SEE_HELP
     return UsageError(code, message, where="command line", hint=hint)
 
-
-def _version() -> str:
-    from .. import __version__
-
-    return f"graphprune {__version__}"

@@ -10,6 +10,9 @@ def couple(node: Node, ins: list[Dims | None], outs: list[Dims], facts: Facts) -
     """Couple the data with the result, and a scale of more than one element with its axis."""
     src, axis = ins[0], node.attrs["axis"]
     assert src is not None
+    if node.op == "QuantizeLinear" and facts.graph.tensors[node.inputs[0] or ""].kind == "activation":
+        # Integer kernels round differently once sums are shorter: the proof of equality would need another tolerance.
+        facts.freeze_all([*ins, *outs], "activations quantised to integers are not pruned yet")
     for a, b in zip(src, outs[0], strict=True):
         facts.same(a, b)
     for dims in ins[1:]:

@@ -52,14 +52,16 @@ class FrozenReport:
 class Agreement:
     """How far the pruned model's outputs lie from the masked original's.
 
-    ``absolute`` and ``relative`` are the largest differences over ``samples`` random inputs, ``tolerance`` what was
-    allowed; relative means relative to the largest value of that output.
+    ``absolute`` and ``relative`` are the largest differences over ``samples`` random inputs, relative to the largest
+    value of the output; ``tolerance`` is the relative difference allowed. ``agreement`` is the cosine between the
+    outputs of the pruned model and those of the original, unmasked.
     """
 
     absolute: float
     relative: float
     samples: int
     tolerance: float
+    agreement: float | None = None
 
 
 @dataclass(frozen=True)

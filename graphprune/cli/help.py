@@ -1,0 +1,88 @@
+"""The text of ``--help``, kept as text: it is printed without importing the parser, which takes a quarter of a second.
+
+A test holds it against the options that the parser knows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+MAIN = """\
+usage: graphprune MODEL --budget BUDGET [-o OUT] [options]
+       graphprune inspect MODEL     groups with sizes and members, frozen axes, costs per node
+       graphprune passes            the methods, and what each needs
+
+Prune an ONNX model: remove channels, neurons and heads until it fits a budget, check that
+the smaller model computes the same function, and write it beside the input.
+
+  graphprune model.onnx --budget 0.5        keeps half of the MACs; writes model.pruned.onnx
+
+what to keep
+  --budget BUDGET       0.5 (of the multiply-accumulates), macs=0.5, params=0.6, size=10MB,
+                        memory=0.7 (peak activations); several with commas or repeated,
+                        all are honoured
+  --plan FILE           follow a plan that --save-plan wrote, instead of scoring and solving
+  --keep PATTERN        protect nodes and tensors whose names match, such as '*head*';
+                        may be repeated
+  --min-width N         units that every group keeps at least (default 1)
+  --multiple N|auto     keep widths that are multiples of N (default auto: as kernels like)
+  --allow-inexact       also prune across normalisations, whose statistics then change
+
+how
+  --method NAME         how units are scored (default magnitude)
+  --seed N              seed of all that is random (default 0)
+  --input-shape NAME=1,3,224,224
+                        sizes to count costs with, for inputs with dynamic axes; may be
+                        repeated
+
+what is written
+  -o, --output OUT      the smaller model (default MODEL.pruned.onnx beside the input)
+  --report FILE         what was cut, kept and why, as JSON
+  --save-plan FILE      the units kept, as JSON, for --plan
+  --force               overwrite files that exist (never the input)
+  --dry-run             do everything but write
+  --json                print the report as JSON on stdout, words on stderr
+  -q, --quiet           print nothing but errors
+  -v, --verbose         print every step, all widths, and everything that was not pruned
+  -h, --help            print this
+  --version             print the version
+
+Defaults for options may stand in graphprune.toml, or in [tool.graphprune] of pyproject.toml,
+in the working folder. Exit status: 0 done; 1 budget out of reach, or a check failed;
+2 wrong usage, or a file that cannot be read or written.
+"""
+
+INSPECT = """\
+usage: graphprune inspect MODEL [options]
+
+Show the groups with their sizes and members, the frozen axes with the reasons, and the
+multiply-accumulates and parameters of every node.
+
+  --keep PATTERN        protect nodes and tensors whose names match, as when pruning
+  --allow-inexact       also open groups that cross normalisations
+  --input-shape NAME=1,3,224,224
+                        sizes to count costs with, for inputs with dynamic axes
+  --json                print JSON on stdout
+  -q, --quiet           show no progress
+  -v, --verbose         list every member, node and reason
+  -h, --help            print this
+"""
+
+PASSES = """\
+usage: graphprune passes [--json]
+
+List the methods: name, what it needs (nothing, data, labels, training), and what it does.
+
+  --json                print JSON on stdout, with every method's options
+  -h, --help            print this
+"""
+
+TEXTS = {"inspect": INSPECT, "passes": PASSES}
+
+
+def wanted(arguments: Sequence[str]) -> str | None:
+    """Return the help that the arguments ask for, None if they ask for none."""
+    own = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    if "--help" not in own and "-h" not in own:
+        return None
+    return TEXTS.get(own[0], MAIN)

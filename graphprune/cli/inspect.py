@@ -1,0 +1,84 @@
+"""``graphprune inspect MODEL``: what could be pruned, what not and why, and where the costs are."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .options import Many, Quiet, Switch, Verbose, input_shapes
+from .progress import progress
+
+if TYPE_CHECKING:
+    from ..graph import Graph
+    from ..groups import Groups
+
+SCHEMA = "graphprune.inspect/1"
+
+
+def inspect(
+    model: Path, /, *, keep: Many = None, allow_inexact: Switch = False, input_shape: Many = None, json: Switch = False,
+    quiet: Quiet = False, verbose: Verbose = False,
+) -> int:  # fmt: skip
+    """Show the groups with their sizes and members, the frozen axes with reasons, MACs and parameters per node."""
+    shapes = input_shapes(input_shape or ())
+    with progress(quiet=quiet, verbose=verbose) as step:
+        from ..pipeline import Settings, open_model
+
+        settings = Settings(keep=tuple(keep or ()), allow_inexact=allow_inexact, input_shapes=shapes)
+        opened = open_model(model, settings, step)
+    facts = describe(opened.graph, opened.groups)
+    if json:
+        from json import dumps
+
+        print(dumps({"schema": SCHEMA, "path": str(model), "warnings": list(opened.warnings), **facts}))
+        return 0
+    _print(facts, verbose=verbose)
+    return 0
+
+
+def describe(graph: Graph, groups: Groups) -> dict[str, Any]:
+    """Return costs, groups, frozen axes and costs per node as plain data."""
+    sizes, costs = groups.sizes, groups.costs
+    full = {metric: round(value) for metric, value in costs.full.items()}
+    macs = costs.node_macs(sizes).round().astype(int).tolist() if costs.node_macs is not None else []
+    params = costs.node_params(sizes).round().astype(int).tolist() if costs.node_params is not None else []
+    ops = [node.op for node in graph.nodes]
+    nodes = [
+        {"name": n, "op": op, "macs": m, "params": p} for n, op, m, p in zip(costs.nodes, ops, macs, params, strict=True)
+    ]
+    return {"costs": full, "groups": [_group(g) for g in groups.groups], "frozen": _frozen(groups), "nodes": nodes}
+
+
+def _group(group: Any) -> dict[str, Any]:
+    members = [
+        {"tensor": m.tensor, "axis": m.axis, "role": m.role, "indices": len(m.index)} for m in group.members
+    ]
+    keys = ("id", "kind", "size", "exact", "reason", "can_vanish")
+    return {**{key: getattr(group, key) for key in keys}, "members": members}
+
+
+def _frozen(groups: Groups) -> list[dict[str, Any]]:
+    return [{"tensor": f.tensor, "axis": f.axis, "reason": f.reason, "count": f.count} for f in groups.frozen]
+
+
+def _print(facts: dict[str, Any], *, verbose: bool) -> None:
+    from ..report.terminal import amount, console_for, frozen_lines, plain_table
+
+    console = console_for(sys.stdout)
+    table = plain_table("group", "kind", "members", "units", left=3)
+    for group in facts["groups"]:
+        members = [f"{m['tensor']}[{m['axis']}]" for m in group["members"]]
+        shown = members if verbose else members[:3]
+        more = f" and {len(members) - len(shown)} more" if len(members) > len(shown) else ""
+        table.add_row(group["id"], group["kind"], ", ".join(shown) + more, str(group["size"]))
+    console.print(table)
+    for line in frozen_lines([(f["tensor"], f["axis"], f["reason"]) for f in facts["frozen"]], verbose=verbose):
+        console.print(line)
+    table = plain_table("node", "operator", "MACs", "parameters", left=2)
+    for node in facts["nodes"]:
+        if verbose or node["macs"] or node["params"]:
+            table.add_row(node["name"], node["op"], amount(node["macs"]), amount(node["params"]))
+    table.add_section()
+    table.add_row("all", "", amount(facts["costs"]["macs"]), amount(facts["costs"]["params"]))
+    console.print(table)

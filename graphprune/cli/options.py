@@ -1,0 +1,78 @@
+"""The options of the pruning command, and the ones that are read here: shapes, alignment, file names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from ..errors import UsageError
+
+Switch = Annotated[bool, Parameter(negative=())]
+Many = Annotated[list[str] | None, Parameter(negative=())]
+Quiet = Annotated[bool, Parameter(name=("--quiet", "-q"), negative=())]
+Verbose = Annotated[bool, Parameter(name=("--verbose", "-v"), negative=())]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Options:
+    """Options of the pruning command, as given; ``help.MAIN`` says what each does."""
+
+    budget: Many = None
+    output: Annotated[Path | None, Parameter(name=("--output", "-o"))] = None
+    method: str = "magnitude"
+    seed: int = 0
+    min_width: int = 1
+    multiple: str = "auto"
+    keep: Many = None
+    allow_inexact: Switch = False
+    report: Path | None = None
+    save_plan: Path | None = None
+    plan: Path | None = None
+    dry_run: Switch = False
+    json: Switch = False
+    input_shape: Many = None
+    force: Switch = False
+    quiet: Quiet = False
+    verbose: Verbose = False
+
+
+def input_shapes(texts: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    """Read NAME=1,3,224,224, also with x between the sizes; a scalar is NAME=.
+
+    Raises UsageError for other texts and for a name given twice.
+    """
+    shapes: dict[str, tuple[int, ...]] = {}
+    for text in texts:
+        name, equals, sizes = text.rpartition("=")
+        parts = [part.strip() for part in sizes.lower().replace("x", ",").split(",")] if sizes.strip() else []
+        if not equals or not name or not all(part.isdecimal() and int(part) > 0 for part in parts):
+            hint = "write NAME=1,3,224,224 with one positive size an axis"
+            raise UsageError("bad-shape", f"{text!r} is not a name with sizes", where="--input-shape", hint=hint)
+        if name in shapes:
+            words = f"the shape of {name!r} is given twice"
+            raise UsageError("bad-shape", words, where="--input-shape", hint="give each input once")
+        shapes[name] = tuple(map(int, parts))
+    return shapes
+
+
+def alignment(text: str) -> int | Literal["auto"]:
+    """Read the value of --multiple: a positive number, or "auto"; raises UsageError for anything else."""
+    if text == "auto":
+        return "auto"
+    if not (text.isdecimal() and int(text) > 0):
+        words = f"{text!r} is neither a positive number nor auto"
+        hint = "auto aligns widths to what kernels like, 1 leaves them free"
+        raise UsageError("bad-multiple", words, where="--multiple", hint=hint)
+    return int(text)
+
+
+def default_output(model: Path) -> Path:
+    """Return the output beside the input: a.b.onnx gives a.b.pruned.onnx."""
+    name = model.name
+    stem = name[: -len(".onnx")] if name.lower().endswith(".onnx") and len(name) > len(".onnx") else name
+    return model.with_name(f"{stem}.pruned.onnx")

@@ -1,0 +1,113 @@
+"""``graphprune MODEL --budget B``: prune a model and write the smaller one."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import UsageError
+from .options import Options, alignment, default_output, input_shapes
+from .progress import progress
+
+if TYPE_CHECKING:
+    from ..backends.files import File
+    from ..frontends.load import Loaded
+    from ..pipeline import Pruned, Settings
+    from ..plan import Plan
+    from ..report.report import Report
+
+DEFAULTS = Options()
+
+
+def prune(model: Path, /, *, options: Options = DEFAULTS) -> int:
+    """Prune a model to a budget and write the smaller one."""
+    settings = _settings(options)
+    output = options.output or default_output(model)
+    with progress(quiet=options.quiet, verbose=options.verbose) as step:
+        step("load")
+        loaded = _open(model, output, options)
+        from ..pipeline import run
+
+        done = run(loaded, settings, step)
+        step("write")
+        report = _write(done, loaded, output, options)
+    _tell(report, output, options)
+    return 0
+
+
+def _settings(options: Options) -> Settings:
+    """Read what is wanted; raises GraphpruneError for values that make no sense for any model."""
+    from ..budget import Budget
+    from ..pipeline import Settings
+    from ..plan import Plan
+    from ..registry import get
+
+    multiple, shapes = alignment(options.multiple), input_shapes(options.input_shape or ())
+    if options.min_width < 0:
+        words = f"{options.min_width} is negative"
+        raise UsageError("bad-width", words, where="--min-width", hint="give the least number of units a group may keep")
+    if options.budget is None and options.plan is None:
+        hint = "--budget 0.5 keeps half of the MACs; graphprune --help says more"
+        raise UsageError("budget-missing", "no budget is given", where="--budget", hint=hint)
+    budget = Budget.parse(options.budget) if options.budget else None
+    plan = Plan.load(options.plan) if options.plan else None
+    if plan is None:
+        get(options.method)
+    return Settings(
+        budget, options.method, options.seed, options.min_width, multiple, tuple(options.keep or ()),
+        options.allow_inexact, shapes, plan,
+    )  # fmt: skip
+
+
+def _open(model: Path, output: Path, options: Options) -> Loaded:
+    """Read the model, and make sure before any long work that everything can be written."""
+    from ..backends.files import check_target
+    from ..backends.save import data_path
+    from ..frontends.load import load
+
+    loaded = load(model)
+    inputs = (*loaded.files, *filter(None, [options.plan]))
+    outputs = [output, *([data_path(output)] if loaded.external else []), options.report, options.save_plan]
+    targets = [check_target(p, force=options.force, protect=inputs) for p in outputs if p is not None]
+    if len(set(targets)) < len(targets):
+        words = "two of the files to be written have the same name"
+        raise UsageError("output-twice", words, where=str(output), hint="give each its own name")
+    return loaded
+
+
+def _write(done: Pruned, loaded: Loaded, output: Path, options: Options) -> Report:
+    """Write the model and whatever was asked for beside it, all or nothing; return the report on what was written."""
+    from ..backends.files import write_files
+    from ..backends.save import encode
+
+    if options.dry_run:
+        return done.report
+    encoded = encode(done.model, output, external=loaded.external)
+    side = replace(done.report.output, path=str(output), sha256=encoded.sha256, bytes=encoded.bytes)
+    report = replace(done.report, output=side)
+    files = [*_texts(report, done.plan, options), *encoded.files]
+    write_files(files, force=options.force, protect=(*loaded.files, *filter(None, [options.plan])))
+    return report
+
+
+def _texts(report: Report, plan: Plan, options: Options) -> list[File]:
+    from ..backends.files import File
+
+    texts = ((options.report, report.to_json()), (options.save_plan, plan.to_json() + "\n"))
+    return [File(path, (text.encode(),)) for path, text in texts if path is not None]
+
+
+def _tell(report: Report, output: Path, options: Options) -> None:
+    """Print the report: as JSON on stdout with --json, in words on stdout (or stderr, with --json) unless --quiet."""
+    if options.json:
+        print(report.to_json(), end="")
+    if options.quiet:
+        return
+    from ..report.terminal import console_for, print_report
+
+    console = console_for(sys.stderr if options.json else sys.stdout)
+    print_report(report, console, verbose=options.verbose)
+    skipped = [str(p) for p in (output, options.report, options.save_plan) if p is not None]
+    console.print(f"dry run: {', '.join(skipped)} not written" if options.dry_run else f"wrote {output}")

@@ -1,0 +1,121 @@
+"""Solving until the *counted* costs fit: what the solver predicts is checked on the rewritten model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import TYPE_CHECKING
+
+from .budget import Budget
+from .cost import METRICS, Metric
+from .errors import BudgetError
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+    from .pipeline import Opened, Settings
+    from .plan import Plan
+    from .scoring import ScoringPass
+
+TRIES = 5
+Costs = Mapping[Metric, float]
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A plan and the model it gives, with the costs counted before and after."""
+
+    plan: Plan
+    model: ModelProto
+    before: Costs
+    after: Costs
+
+
+def follow(opened: Opened, settings: Settings, progress: Callable[[str], None]) -> Fitted:
+    """Apply the settings' plan; raises BudgetError when a budget is given and the plan exceeds it."""
+    assert settings.plan is not None
+    fitted = _apply(opened, settings.plan, progress)
+    if settings.budget is not None:
+        over = _excess(fitted, settings.budget)
+        if over:
+            hint = "raise the budget, or let it be solved again without --plan"
+            raise BudgetError("plan-over-budget", _words(fitted, over), where="--plan", hint=hint)
+    return fitted
+
+
+def fit(opened: Opened, settings: Settings, progress: Callable[[str], None]) -> Fitted:
+    """Score, solve and rewrite; solve again, tighter by what was exceeded, while the counted costs are over the budget.
+
+    Raises BudgetError when the budget is out of reach.
+    """
+    from .solve import solve
+
+    assert settings.budget is not None
+    progress("score")
+    scores = scoring_pass(settings)(opened.graph, opened.groups)
+    asked = settings.budget
+    for _ in range(TRIES):
+        progress("solve")
+        plan = solve(opened.groups, scores, asked, min_width=settings.min_width, multiple=settings.multiple)
+        plan = replace(plan, budget=settings.budget.to_dict(), seed=settings.seed)
+        fitted = _apply(opened, plan, progress)
+        over = _excess(fitted, settings.budget)
+        if not over:
+            return fitted
+        asked = _tightened(asked, over, opened)
+    hint = "raise the budget a little, and please report this with the model"
+    raise BudgetError("budget-missed", _words(fitted, over), where="--budget", hint=hint)
+
+
+def scoring_pass(settings: Settings) -> ScoringPass:
+    """Return the pass that the settings name or hold; one with a seed gets the run's, if it is named."""
+    from .registry import get
+
+    if not isinstance(settings.method, str):
+        return settings.method
+    method = get(settings.method)
+    if is_dataclass(method) and any(f.name == "seed" for f in fields(method)):
+        return get(settings.method, seed=settings.seed)
+    return method
+
+
+def _apply(opened: Opened, plan: Plan, progress: Callable[[str], None]) -> Fitted:
+    """Rewrite, and count on the result."""
+    from .backends.onnx import rewrite
+    from .backends.save import written_size
+    from .count import count
+    from .frontends.onnx import trace
+
+    progress("rewrite")
+    small = rewrite(opened.graph, plan, opened.groups)
+    progress("count")
+    shapes = {name: opened.graph.shape(name) for name in opened.graph.inputs}
+    after: dict[Metric, float] = dict(count(trace(small, input_shapes=shapes)))
+    after["size"] = written_size(small, opened.loaded.external if opened.loaded else {})
+    before = {**opened.groups.costs.full, "size": float(opened.bytes)}
+    return Fitted(plan, small, before, after)
+
+
+def _excess(fitted: Fitted, budget: Budget) -> dict[Metric, float]:
+    """Return by how much each limit is exceeded, for those that are."""
+    limits = budget.limits(fitted.before)
+    return {m: fitted.after[m] - limit for m, limit in limits.items() if fitted.after[m] > limit}
+
+
+def _tightened(budget: Budget, over: Costs, opened: Opened) -> Budget:
+    """Lower the exceeded limits, as fractions of the predicted costs, by what they are exceeded by."""
+    full = opened.groups.costs.full
+    limits = budget.limits(full)
+    lower: dict[str, float | str] = dict(budget.to_dict())
+    for metric, excess in over.items():
+        fraction = (limits[metric] - excess) / full[metric]
+        if fraction <= 0:
+            words = f"{metric}={lower[metric]} is out of reach: {excess:,.0f} more remain however much is removed"
+            raise BudgetError("budget-unreachable", words, where="--budget", hint="raise the budget")
+        lower[metric] = min(fraction, 1.0)
+    return Budget(**{metric: lower.get(metric) for metric in METRICS})
+
+
+def _words(fitted: Fitted, over: Costs) -> str:
+    parts = (f"{m} is {fitted.after[m]:,.0f}, {excess:,.0f} over its limit" for m, excess in over.items())
+    return f"the pruned model is not within the budget: {'; '.join(parts)}"

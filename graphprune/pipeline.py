@@ -1,0 +1,193 @@
+"""All steps in a row: trace, couple, score, solve, rewrite, count, verify."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from .budget import Budget
+from .errors import PlanError, UsageError
+from .plan import Plan
+from .report.report import Agreement, Report
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+    from .frontends.load import Loaded
+    from .graph import Graph
+    from .groups import Groups
+    from .scoring import ScoringPass
+    from .verify import Verification
+
+Progress = Callable[[str], None]
+
+
+def silent(_stage: str) -> None:
+    """Report no progress."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a run is asked to do; see ``prune``."""
+
+    budget: Budget | None = None
+    method: str | ScoringPass = "magnitude"
+    seed: int = 0
+    min_width: int = 1
+    multiple: int | Literal["auto"] = "auto"
+    keep: tuple[str, ...] = ()
+    allow_inexact: bool = False
+    input_shapes: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    plan: Plan | None = None
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A model read, traced and coupled; ``bytes`` is the size of its file, ``loaded`` is None for one from memory."""
+
+    graph: Graph
+    groups: Groups
+    loaded: Loaded | None
+    bytes: int
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """What a run gives: the smaller model, the report on it, and the plan it follows."""
+
+    model: ModelProto
+    report: Report
+    plan: Plan
+
+
+def prune(
+    model: str | Path | ModelProto | Loaded,
+    *,
+    budget: float | str | Sequence[str] | Budget | None = None,
+    method: str | ScoringPass = "magnitude",
+    seed: int = 0,
+    min_width: int = 1,
+    multiple: int | Literal["auto"] = "auto",
+    keep: Sequence[str] = (),
+    allow_inexact: bool = False,
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
+    plan: Plan | None = None,
+    progress: Progress | None = None,
+) -> tuple[ModelProto, Report]:
+    """Prune a model until it fits the budget; return the smaller model, verified, and a report. Nothing is written.
+
+    ``model`` is a path or a model in memory, which is not changed. ``budget`` is the fraction of the MACs to keep, a text
+    such as ``"macs=0.5,size=10MB"``, or a Budget; ``method`` names a pass or is one. A ``plan`` takes the place of
+    scoring and solving. ``keep`` lists patterns of names to protect, ``input_shapes`` gives sizes to count costs with
+    for dynamic inputs. ``progress`` is called with the name of every stage.
+
+    Raises ModelError for a model that cannot be read or run, UsageError for options that make no sense for it,
+    BudgetError when the budget is out of reach, PlanError for a plan made for another model, and VerificationError when
+    the smaller model does not compute what the masked original does.
+    """
+    goal = budget if budget is None or isinstance(budget, Budget) else Budget.parse(budget)
+    settings = Settings(
+        goal, method, seed, min_width, multiple, tuple(keep), allow_inexact, dict(input_shapes or {}), plan
+    )
+    done = run(model, settings, progress or silent)
+    return done.model, done.report
+
+
+def run(model: str | Path | ModelProto | Loaded, settings: Settings, progress: Progress = silent) -> Pruned:
+    """Do what ``prune`` does, and return the plan as well."""
+    from . import fitting
+    from .report.build import frozen_of, groups_of, kept_of, side
+    from .verify import verify
+
+    if settings.budget is None and settings.plan is None:
+        raise UsageError("budget-missing", "no budget is given", where="budget", hint="0.5 keeps half of the MACs")
+    opened = open_model(model, settings, progress)
+    graph, groups = opened.graph, opened.groups
+    fitted = fitting.follow(opened, settings, progress) if settings.plan else fitting.fit(opened, settings, progress)
+    progress("verify")
+    check = verify(graph, groups, fitted.plan, fitted.model, seed=settings.seed)
+    path, sha256 = (str(opened.loaded.path), opened.loaded.sha256) if opened.loaded else (None, None)
+    report = Report(
+        input=side(fitted.before, path=path, sha256=sha256), output=side(fitted.after),
+        budget=settings.budget.to_dict() if settings.budget else fitted.plan.budget,
+        method=fitted.plan.method, seed=fitted.plan.seed, groups=groups_of(groups, fitted.plan), frozen=frozen_of(groups),
+        kept=kept_of(graph, groups, fitted.plan), verify=_agreement(check), warnings=_warnings(opened, fitted.plan, check),
+        objective=fitted.plan.objective, bound=fitted.plan.bound, gap=fitted.plan.gap, version=_version(),
+    )  # fmt: skip
+    return Pruned(fitted.model, report, fitted.plan)
+
+
+def open_model(model: str | Path | ModelProto | Loaded, settings: Settings, progress: Progress = silent) -> Opened:
+    """Read, trace and couple a model.
+
+    A plan brings the options it was coupled with. Raises ModelError, UsageError, and PlanError for a plan that was made
+    for another model.
+    """
+    from .coupling import couple
+    from .frontends.onnx import trace
+
+    progress("load")
+    source, loaded, size, warnings = _read(model)
+    progress("trace")
+    graph = trace(source, input_shapes=settings.input_shapes)
+    progress("couple")
+    options = settings.plan.coupling if settings.plan else {}
+    keep = options.get("keep", settings.keep)
+    _check_patterns(graph, keep)
+    groups = couple(graph, keep=keep, allow_inexact=bool(options.get("allow_inexact", settings.allow_inexact)))
+    if settings.plan and settings.plan.fingerprint != groups.fingerprint:
+        words = "the plan was made for another model: its groups are not this model's"
+        raise PlanError("plan-mismatch", words, where="--plan", hint="make a plan for this model with --save-plan")
+    return Opened(graph, groups, loaded, size, (*warnings, *graph.notes))
+
+
+def _read(model: str | Path | ModelProto | Loaded) -> tuple[ModelProto | Loaded, Loaded | None, int, tuple[str, ...]]:
+    """Return what to trace, what was loaded from a file, bytes, and warnings."""
+    from onnx import ModelProto
+
+    from .frontends.check import checked
+    from .frontends.load import load
+    from .frontends.tensors import encoded_size
+
+    if isinstance(model, ModelProto):
+        proto, warnings = checked(model, "model")
+        return proto, None, encoded_size(proto), warnings
+    loaded = load(model) if isinstance(model, (str, Path)) else model
+    return loaded, loaded, loaded.bytes, loaded.warnings
+
+
+def _check_patterns(graph: Graph, patterns: Sequence[str]) -> None:
+    """Raise UsageError, with the nearest names, for a pattern that matches no node and no tensor."""
+    from difflib import get_close_matches
+    from fnmatch import fnmatchcase
+
+    names = [*(node.name for node in graph.nodes), *graph.tensors]
+    for pattern in patterns:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            close = get_close_matches(pattern.strip("*?"), list(dict.fromkeys(names)), n=3, cutoff=0.5)
+            near = f"did you mean {', '.join(map(repr, close))}? " if close else ""
+            words = f"no node or tensor has a name like {pattern!r}"
+            hint = f"{near}graphprune inspect -v lists the names; * and ? are wildcards"
+            raise UsageError("keep-matches-nothing", words, where="--keep", hint=hint)
+
+
+def _agreement(check: Verification) -> Agreement:
+    return Agreement(check.max_abs, check.max_rel, check.samples, check.tolerance, check.agreement)
+
+
+def _warnings(opened: Opened, plan: Plan, check: Verification) -> tuple[str, ...]:
+    warnings = list(opened.warnings)
+    if all(len(units) == plan.sizes[name] for name, units in plan.keep.items()):
+        warnings.append("nothing was removed: the model is within the budget as it is")
+    if not check.exact:
+        warnings.append("units were removed across normalisations (--allow-inexact): their statistics are now others")
+    return tuple(warnings)
+
+
+def _version() -> str:
+    from . import __version__
+
+    return __version__

@@ -1,0 +1,56 @@
+"""The report's entries from what the steps return."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..coupling import parameter_dims
+from ..layout import kept_by
+from .report import FrozenReport, GroupReport, Side
+
+if TYPE_CHECKING:
+    from ..cost import Metric
+    from ..graph import Graph
+    from ..groups import Groups
+    from ..plan import Plan
+
+Kept = dict[str, dict[str, tuple[int, ...]]]
+
+
+def side(costs: Mapping[Metric, float], *, path: str | None = None, sha256: str | None = None) -> Side:
+    """Return one of the two models from its costs; "size" is the bytes of its file."""
+    macs, params, size, memory = (round(costs[m]) for m in ("macs", "params", "size", "memory"))
+    return Side(path=path, sha256=sha256, bytes=size, macs=macs, params=params, memory=memory)
+
+
+def groups_of(groups: Groups, plan: Plan) -> tuple[GroupReport, ...]:
+    """Return every group with the units it keeps; one that the plan does not name keeps all."""
+    return tuple(
+        GroupReport(g.id, g.kind, g.size, tuple(plan.keep.get(g.id, range(g.size))), g.exact) for g in groups.groups
+    )
+
+
+def frozen_of(groups: Groups) -> tuple[FrozenReport, ...]:
+    """Return every axis that is not open to pruning, with the reason."""
+    return tuple(FrozenReport(f.tensor, f.axis, f.reason) for f in groups.frozen)
+
+
+def kept_of(graph: Graph, groups: Groups, plan: Plan) -> Kept:
+    """Return the kept indices of every cut axis of every parameter, under its name in the input model.
+
+    A vector that several nodes share is cut for each use by itself; its entry lists what any of them keeps.
+    """
+    kept = kept_by(groups, plan)
+    every: dict[tuple[str, int], list[np.ndarray[tuple[int], np.dtype[np.int64]] | None]] = {}
+    for name, dims, _ in parameter_dims(graph, groups.layout.facts):
+        for axis, dim in enumerate(dims):
+            every.setdefault((name, axis), []).append(kept.index(dim))
+    result: Kept = {}
+    for (name, axis), indices in every.items():
+        cut = [i for i in indices if i is not None]
+        if len(cut) == len(indices):
+            result.setdefault(name, {})[str(axis)] = tuple(np.unique(np.concatenate(cut)).tolist())
+    return result

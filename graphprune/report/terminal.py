@@ -1,0 +1,113 @@
+"""What a person reads at the end: before and after, and what was not pruned and why."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import IO, TYPE_CHECKING
+
+from .report import Agreement, Report
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+MOST_REASONS = 10
+PREFIXES = ((10**12, "T"), (10**9, "G"), (10**6, "M"), (10**3, "k"))
+
+
+def console_for(stream: IO[str]) -> Console:
+    """Return a console that takes names as they are, with colour only on a terminal and never under NO_COLOR."""
+    from rich.console import Console
+
+    return Console(file=stream, markup=False, highlight=False, emoji=False, soft_wrap=True)
+
+
+def print_report(report: Report, console: Console, *, verbose: bool = False) -> None:
+    """Print the table of costs, what was not pruned and why, and the warnings; all of it with ``verbose``."""
+    console.print(costs_table(report))
+    cut = sum(len(g.kept) < g.size for g in report.groups)
+    console.print(f"{_plural(len(report.groups), 'group', 'groups')}, {cut} of them smaller now.")
+    if report.verify is not None:
+        console.print(verify_line(report.verify))
+    if verbose and report.groups:
+        console.print(widths_table(report))
+    for line in frozen_lines([(f.tensor, f.axis, f.reason) for f in report.frozen], verbose=verbose):
+        console.print(line)
+    for warning in report.warnings:
+        console.print(f"warning: {warning}", style="yellow")
+
+
+def costs_table(report: Report) -> Table:
+    """Return before, after and per cent for every cost, and how well the outputs agree."""
+    table = plain_table("", "before", "after", "%")
+    rows = (("MACs", "macs", ""), ("parameters", "params", ""), ("file size", "bytes", "B"), ("peak memory", "memory", "B"))
+    for words, key, unit in rows:
+        before, after = getattr(report.input, key), getattr(report.output, key)
+        share = f"{100 * after / before:.1f}" if before else "-"
+        table.add_row(words, amount(before, unit), amount(after, unit), share)
+    if report.verify is not None and report.verify.agreement is not None:
+        table.add_row("output agreement", "", "cosine", f"{100 * report.verify.agreement:.2f}")
+    return table
+
+
+def verify_line(check: Agreement) -> str:
+    """Return what was verified, in a sentence."""
+    return (
+        f"Checked: equal to the original with the removed units masked, to within {check.absolute:.1e} "
+        f"({check.relative:.1e} of the output's range; {check.tolerance:g} is allowed), "
+        f"on {_plural(check.samples, 'random input', 'random inputs')}."
+    )
+
+
+def widths_table(report: Report) -> Table:
+    """Return every group with its units before and after."""
+    table = plain_table("group", "kind", "before", "after", left=2)
+    for group in report.groups:
+        table.add_row(group.id, group.kind, str(group.size), str(len(group.kept)))
+    return table
+
+
+def frozen_lines(frozen: Sequence[tuple[str, int, str]], *, verbose: bool = False) -> list[str]:
+    """Return the axes that were not pruned, (tensor, axis, reason), added up by reason, the most frequent first."""
+    if not frozen:
+        return ["Everything prunable was open to pruning."]
+    counts = Counter(reason for _, _, reason in frozen)
+    first = {reason: (tensor, axis) for tensor, axis, reason in reversed(frozen)}
+    lines = [f"Not pruned: {_plural(len(frozen), 'axis', 'axes')} of parameters, because"]
+    shown = counts.most_common(None if verbose else MOST_REASONS)
+    for reason, count in shown:
+        tensor, axis = first[reason]
+        lines.append(f"  {count:5}  {reason} ({'such as ' if count > 1 else ''}{tensor}, axis {axis})")
+    hidden = len(counts) - len(shown)
+    if hidden:
+        lines.append(f"         and {_plural(hidden, 'other reason', 'other reasons')}, listed with -v")
+    return lines
+
+
+def plain_table(*headings: str, left: int = 1) -> Table:
+    """Return an empty table without frames, its first ``left`` columns flush left and the others right."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for k, heading in enumerate(headings):
+        table.add_column(heading, justify="left" if k < left else "right", overflow="fold")
+    return table
+
+
+def amount(value: float, unit: str = "") -> str:
+    """Return a number in words of powers of a thousand: 4.11 G, 97.5 MB."""
+    for factor, prefix in PREFIXES:
+        if abs(value) >= factor:
+            return f"{value / factor:.3g} {prefix}{unit}" if value / factor < 999.5 else f"{value / factor:.0f} {prefix}{unit}"
+    return f"{value:g} {unit}".rstrip()
+
+
+def total(values: Iterable[float]) -> str:
+    """Return the sum in words."""
+    return amount(sum(values))
+
+
+def _plural(count: int, one: str, many: str) -> str:
+    return f"{count} {one if count == 1 else many}"

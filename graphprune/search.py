@@ -1,0 +1,134 @@
+"""Widths of least loss within the limits: priced widths to start from, then moves at true cost.
+
+The start prices the widths by the gradient of the costs, one multiplier per row (a Lagrangian of the linearised
+problem), and takes the cheapest choice of every group. The scale of the prices is narrowed down so that the true costs are
+within the limits, and the prices are taken anew where that lands. What rounding leaves over is used up by moves.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from .choices import Choices, Menu
+from .cost import FloatArray, IntArray
+from .limits import Limits
+from .moves import TINY, Combined, Moves, Place, exchange, fill
+
+COLUMNS = 64
+"""How many choices of a group are looked at together."""
+ROUNDS = (6, 12)
+"""How often prices are taken anew, for one row and for several, whose weights must settle too."""
+PROBES = 7
+"""How many scales of the prices are tried at once."""
+FEW = 4096
+"""With no more combinations than this, all are tried."""
+
+
+def start(limits: Limits, menu: Menu, base: FloatArray) -> tuple[Place, FloatArray]:
+    """Choose widths within the limits by prices, taken first at widths ``base``; returns also the price of every row.
+
+    The smallest widths must be within the limits.
+    """
+    weight = np.full(len(limits.most), 1 / len(limits.most))
+    best = Place(limits, menu, np.zeros(len(base), dtype=np.int64))
+    price, low, high = weight / limits.most, -25.0, 25.0
+    for turn in range(ROUNDS[len(weight) > 1]):
+        slope = limits.prices(base, weight / limits.most)[:, None] * menu.width
+        column, high = _narrow(limits, menu, slope, low, high, 2 if turn else 4)
+        place = Place(limits, menu, column)
+        if place.losses.sum() < best.losses.sum():
+            best, price = place, np.exp(high) * weight / limits.most
+        low, high = high - 1.5, high + 1.5
+        used = 1 - place.slack / limits.most
+        weight = weight * np.maximum(used / used.max(), 0.3) ** 3
+        weight /= weight.sum()
+        base = np.sqrt(base * np.maximum(place.width, 0.5))
+    return best, price
+
+
+def _narrow(
+    limits: Limits, menu: Menu, slope: FloatArray, low: float, high: float, turns: int
+) -> tuple[IntArray, float]:
+    """Find the smallest scale of the prices, by its logarithm, at which the cheapest choices are within the limits."""
+    groups = np.arange(len(slope))
+    found = np.zeros(len(slope), dtype=np.int64)
+    for _ in range(turns):
+        scale = np.linspace(low, high, PROBES + 2)[1:-1]  # all probes at once: half the calls of a bisection
+        column = (menu.loss + np.exp(scale)[:, None, None] * slope).argmin(axis=2)
+        holds = limits.holds(menu.width[groups, column])
+        first = int(holds.argmax()) if holds.any() else PROBES
+        low, high = scale[first - 1] if first else low, scale[first] if first < PROBES else high
+        found = column[first] if first < PROBES else found
+    return found, high
+
+
+def polish(place: Place, price: FloatArray) -> Place:
+    """Fill and exchange until neither lowers the loss."""
+    for _ in range(20 + 4 * len(place.column)):
+        place = fill(place)
+        better = exchange(place, price)
+        if better is None:
+            break
+        place = better
+    return place
+
+
+def enumerate_all(limits: Limits, choices: Choices) -> FloatArray:
+    """Return the widths of least loss within the limits among all combinations, shape (groups,)."""
+    rank = np.stack(np.unravel_index(np.arange(int(np.prod(choices.count))), tuple(choices.count)), axis=1)
+    widths = choices.width[choices.start + rank]
+    loss = choices.loss[choices.start + rank].sum(axis=1)
+    return np.asarray(widths[np.where(limits.holds(widths), loss, np.inf).argmin()])
+
+
+def search(limits: Limits, choices: Choices) -> tuple[FloatArray, FloatArray]:
+    """Return widths of low loss within the limits, shape (groups,), and the price of every row, shape (rows,).
+
+    The smallest widths must be within the limits.
+    """
+    menu = Menu.spread(choices, COLUMNS)
+    place, price = start(limits, menu, np.maximum(0.75 * choices.most, 1.0))
+    if np.log(choices.count).sum() <= np.log(FEW):
+        return enumerate_all(limits, choices), price
+    place = polish(place, price)
+    if (choices.count > COLUMNS).any():
+        menu = Menu.near(choices, place.width, COLUMNS)
+        place = polish(Place(limits, menu, menu.find(place.width)), price)
+    return place.width, price
+
+
+def use_up(limits: Limits, choices: Choices, widths: FloatArray, price: FloatArray, part: float) -> FloatArray:
+    """Raise single widths until ``part`` of a limit is used, where that costs no loss: the fewest that reach it."""
+    menu = Menu.near(choices, widths, COLUMNS)
+    place = Place(limits, menu, menu.find(widths))
+    while place.used < part:
+        worth = place.weighed(price)
+        allowed = place.fits & (place.gain <= TINY) & (worth > 0)
+        if not allowed.any():
+            break
+        at = limits.incidences
+        after = 1 - (place.slack[at.row][:, None] - place.change) / limits.most[at.row][:, None]
+        reaches = allowed & (np.maximum.reduceat(after, at.first, axis=0) >= part)
+        best = np.where(reaches if reaches.any() else allowed, place.gain, np.inf)
+        group, column = divmod(int(np.lexsort((-worth.ravel(), best.ravel()))[0]), best.shape[1])
+        place = place.moved(np.array([group]), np.array([column]))
+    return place.width
+
+
+def stretch(limits: Limits, choices: Choices, widths: FloatArray, price: FloatArray, part: float) -> FloatArray:
+    """Use ``part`` of a limit by raising one group and lowering another, at the least rise of the loss.
+
+    Returns the widths as they are where no such pair is found.
+    """
+    menu = Menu.near(choices, widths, COLUMNS)
+    place = Place(limits, menu, menu.find(widths))
+    down, up = Moves.both(place, price)
+    pairs = Combined.of(place, (down, up))
+    pairs = replace(pairs, gain=np.where(down.group[:, None] == up.group, np.inf, down.gain[:, None] + up.gain))
+    order = np.argsort(pairs.gain, axis=None, kind="stable")
+    after = pairs.widths(place, order)
+    used = (1 - limits.slack(after) / limits.most).max(axis=1, initial=0.0)
+    good = np.flatnonzero((used <= 1) & (used >= part) & np.isfinite(pairs.gain.flat[order]))
+    return np.asarray(after[good[0]]) if len(good) else widths
