@@ -89,7 +89,7 @@ def __dir__() -> list[str]:
 
 
 class _Package(ModuleType):
-    """A package where ``solve`` stays the function, though the import system binds the module ``solve`` of that name."""
+    """A package where ``solve`` stays the function, though importing ``graphprune.solve`` would bind the module."""
 
     def __setattr__(self, name: str, value: object) -> None:
         if not (name in _HOMES and isinstance(value, ModuleType)):

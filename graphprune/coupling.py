@@ -254,15 +254,12 @@ def _members(graph: Graph, layout: Layout) -> list[list[Placed]]:
     for name, dims, use in parameter_dims(graph, facts):
         uses = [use] if use is not None else users.get(name, [])
         for axis, dim in enumerate(dims):
-            carried = layout.carried(dim)
-            if not len(carried.index):
+            if not layout.has_units(dim):
                 continue
+            carried = layout.carried(dim)
             where, role = _role(facts, uses, axis)
-            cuts = np.flatnonzero(np.diff(carried.group)) + 1
-            for index, unit, group in zip(
-                np.split(carried.index, cuts), np.split(carried.unit, cuts), np.split(carried.group, cuts), strict=True
-            ):
-                result[int(group[0])].append((Member(name, axis, index, unit, role), where))
+            for group, part in carried.parts:
+                result[group].append((Member(name, axis, carried.index[part], carried.unit[part], role), where))
     return [_distinct(placed) for placed in result]
 
 
@@ -301,7 +298,7 @@ def _kind(graph: Graph, layout: Layout, group: int, members: Sequence[Placed], *
         name = graph.nodes[k].inputs[place]
         dims = layout.facts.of_use.get((k, place)) or layout.facts.tensor(name or "")
         assert dims is not None
-        factors = [a for a in layout.facts.atoms(dims[member.axis]) if len(layout.carried(a).index)]
+        factors = [a for a in layout.facts.atoms(dims[member.axis]) if layout.has_units(a)]
         if len(factors) > 1:
             last: Dim = factors[-1]
             return "head-dim" if group in layout.carried(last).group else "head"
@@ -320,8 +317,14 @@ def _frozen(graph: Graph, layout: Layout) -> Iterator[Frozen]:
             positions, remarks = layout.frozen(dim)
             if not len(positions):
                 continue
-            values, counts = np.unique(remarks, return_counts=True)
-            remark = layout.units.remarks[int(values[np.argmax(counts)])]
+            remark = layout.units.remarks[_commonest(remarks)]
             if remark.reason != ARGUMENT and not remark.reason.startswith("spatial axis"):
                 node = graph.nodes[remark.node].name if remark.node >= 0 else ""
                 yield Frozen(name, axis, remark.reason, len(positions), node)
+
+
+def _commonest(values: IntArray) -> int:
+    if (values == values[0]).all():
+        return int(values[0])
+    distinct, counts = np.unique(values, return_counts=True)
+    return int(distinct[np.argmax(counts)])

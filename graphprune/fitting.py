@@ -105,8 +105,7 @@ def _excess(fitted: Fitted, budget: Budget) -> dict[Metric, float]:
 def _tightened(budget: Budget, over: Costs, opened: Opened) -> Budget:
     """Lower the exceeded limits, as fractions of the predicted costs, by what they are exceeded by."""
     full = opened.groups.costs.full
-    limits = budget.limits(full)
-    lower: dict[str, float | str] = dict(budget.to_dict())
+    limits, lower = budget.limits(full), budget.to_dict()
     for metric, excess in over.items():
         fraction = (limits[metric] - excess) / full[metric]
         if fraction <= 0:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
 
 from .cost import Terms, product
 from .errors import PlanError
@@ -29,6 +29,12 @@ class Carried:
     group: IntArray
     unit: IntArray
 
+    @cached_property
+    def parts(self) -> list[tuple[int, slice]]:
+        """The groups along the dimension, each with its stretch of the arrays."""
+        cuts = [0, *(np.flatnonzero(np.diff(self.group)) + 1).tolist(), len(self.group)]
+        return [(int(self.group[a]), slice(a, b)) for a, b in pairwise(cuts) if b > a]
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -42,25 +48,49 @@ class Layout:
     _carried: dict[Dim, Carried] = field(default_factory=dict, repr=False)
     _terms: dict[Dim, Terms] = field(default_factory=dict, repr=False)
 
-    def needs(self, dim: Dim) -> Any:
-        """Return the (positions, classes) matrix of a dimension; a product's rows need what the rows of its factors need."""
-        parts = self.facts.atoms(dim)
-        sizes = [self.facts.size[a] for a in parts]
-        rows = [self.units.needs[self.units.slots.of(a, n)] for a, n in zip(parts, sizes, strict=True)]
-        if len(parts) == 1:
-            return rows[0]
-        coordinates = np.unravel_index(np.arange(int(np.prod(sizes))), sizes)
-        return sum(r[c] for r, c in zip(rows, coordinates, strict=True))
+    @cached_property
+    def _row(self) -> IntArray:
+        """Slot of every entry of the needs."""
+        return np.repeat(np.arange(self.units.needs.shape[0]), np.diff(self.units.needs.indptr))
+
+    @cached_property
+    def _free_before(self) -> IntArray:
+        """Number of entries before each slot, by which an atom without units is seen at once."""
+        return self.units.needs.indptr.astype(np.int64)
+
+    def has_units(self, dim: Dim) -> bool:
+        """Tell whether any position of a dimension needs a unit."""
+        slots, size, before = self.units.slots, self.facts.size, self._free_before
+        return any(before[slots.base[a] + size[a]] > before[slots.base[a]] for a in self.facts.atoms(dim))
 
     def carried(self, dim: Dim) -> Carried:
-        """Return the units along a dimension."""
+        """Return the units along a dimension; a position of a product needs what its factors need."""
         root = self.facts.find(dim)
         if root not in self._carried:
-            coo = sparse.coo_array(self.needs(root))
-            group, unit = self.group[coo.col], self.unit[coo.col]
-            order = np.lexsort((coo.row, group))
-            self._carried[root] = Carried(coo.row[order].astype(np.int64), group[order], unit[order])
+            parts = self.facts.atoms(root)
+            sizes = [self.facts.size[a] for a in parts]
+            found = [self._of_factor(k, parts, sizes) for k in range(len(parts))]
+            index, group, unit = (np.concatenate(x) for x in zip(*found, strict=True))
+            if len(group) and (group != group[0]).any():
+                order = np.lexsort((index, group))
+                index, group, unit = index[order], group[order], unit[order]
+            self._carried[root] = Carried(index, group, unit)
         return self._carried[root]
+
+    def _of_factor(self, k: int, parts: Sequence[Dim], sizes: Sequence[int]) -> tuple[IntArray, IntArray, IntArray]:
+        """Return (position, group, unit) of what one factor of a product brings to all its positions."""
+        base = self.units.slots.base[parts[k]]
+        first, last = self._free_before[base], self._free_before[base + sizes[k]]
+        column = self.units.needs.indices[first:last]
+        row = self._row[first:last] - base
+        group, unit = self.group[column], self.unit[column]
+        outer, inner = int(np.prod(sizes[:k])), int(np.prod(sizes[k + 1 :]))
+        if outer == inner == 1:
+            return row, group, unit
+        start = (np.arange(outer)[:, None] * sizes[k] + row) * inner
+        position = (start[:, :, None] + np.arange(inner)).ravel()
+        repeat = (np.broadcast_to(x[None, :, None], (outer, len(x), inner)).ravel() for x in (group, unit))
+        return (position, *repeat)  # type: ignore[return-value]
 
     def terms(self, dim: Dim) -> Terms:
         """Return the size of a dimension as a polynomial in the widths."""
@@ -85,8 +115,9 @@ class Layout:
         terms: list[Terms] = [{(): int(c)} if c else {} for c in constant]
         single = np.flatnonzero(degree == 1)
         groups = self.group[needs.indices[needs.indptr[single]]]
-        keys, counts = np.unique(np.stack([atom_of_slot[single], groups]), axis=1, return_counts=True)
-        for atom, group, count in zip(*keys.tolist(), counts.tolist(), strict=True):
+        count_groups = max(len(self.sizes), 1)
+        keys, counts = np.unique(atom_of_slot[single] * count_groups + groups, return_counts=True)
+        for atom, group, count in zip(*(x.tolist() for x in np.divmod(keys, count_groups)), counts.tolist(), strict=True):
             terms[atom][(group,)] = count // int(self.sizes[group])
         for slot in np.flatnonzero(degree > 1).tolist():
             members = self.group[needs.indices[needs.indptr[slot] : needs.indptr[slot + 1]]]
@@ -98,17 +129,26 @@ class Layout:
                 entry[key] //= int(np.prod(self.sizes[list(key)]))
         return dict(zip(atoms, terms, strict=True))
 
+    @cached_property
+    def _frozen_before(self) -> IntArray:
+        return np.concatenate([[0], np.cumsum(self.units.reason != NO_REASON)])
+
     def frozen(self, dim: Dim) -> tuple[IntArray, IntArray]:
         """Return the frozen positions of a dimension and, for each, the remark that gives the reason."""
-        root = self.facts.find(dim)
-        parts = self.facts.atoms(root)
+        parts = self.facts.atoms(dim)
         sizes = [self.facts.size[a] for a in parts]
-        total = int(np.prod(sizes))
-        reasons = [self.units.reason[self.units.slots.of(a, n)] for a, n in zip(parts, sizes, strict=True)]
-        coordinates = np.unravel_index(np.arange(total), sizes)
-        each = np.stack([r[c] for r, c in zip(reasons, coordinates, strict=True)])
-        positions = np.flatnonzero((each != NO_REASON).all(axis=0))
-        return positions, each[:, positions].min(axis=0) if len(positions) else positions
+        bases = [self.units.slots.base[a] for a in parts]
+        before = self._frozen_before
+        if any(before[b] == before[b + n] for b, n in zip(bases, sizes, strict=True)):
+            none = np.zeros(0, np.int64)
+            return none, none
+        each = self.units.reason[bases[0] : bases[0] + sizes[0]]
+        for base, n in zip(bases[1:], sizes[1:], strict=True):
+            other = self.units.reason[base : base + n]
+            both = (each != NO_REASON)[:, None] & (other != NO_REASON)
+            each = np.where(both, np.minimum(each[:, None], other), NO_REASON).ravel()
+        positions = np.flatnonzero(each != NO_REASON)
+        return positions, each[positions]
 
 
 class Kept:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from .budget import Budget
 from .errors import PlanError, UsageError
 from .plan import Plan
-from .report.report import Agreement, Report
+from .report.report import Report
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -79,8 +79,8 @@ def prune(
 ) -> tuple[ModelProto, Report]:
     """Prune a model until it fits the budget; return the smaller model, verified, and a report. Nothing is written.
 
-    ``model`` is a path or a model in memory, which is not changed. ``budget`` is the fraction of the MACs to keep, a text
-    such as ``"macs=0.5,size=10MB"``, or a Budget; ``method`` names a pass or is one. A ``plan`` takes the place of
+    ``model`` is a path or a model in memory, which is not changed. ``budget`` is the fraction of the MACs to keep, a
+    text such as ``"macs=0.5,size=10MB"``, or a Budget; ``method`` names a pass or is one. A ``plan`` takes the place of
     scoring and solving. ``keep`` lists patterns of names to protect, ``input_shapes`` gives sizes to count costs with
     for dynamic inputs. ``progress`` is called with the name of every stage.
 
@@ -99,7 +99,7 @@ def prune(
 def run(model: str | Path | ModelProto | Loaded, settings: Settings, progress: Progress = silent) -> Pruned:
     """Do what ``prune`` does, and return the plan as well."""
     from . import fitting
-    from .report.build import frozen_of, groups_of, kept_of, side
+    from .report.build import agreement_of, budget_of, frozen_of, groups_of, kept_of, side
     from .verify import verify
 
     if settings.budget is None and settings.plan is None:
@@ -109,15 +109,24 @@ def run(model: str | Path | ModelProto | Loaded, settings: Settings, progress: P
     fitted = fitting.follow(opened, settings, progress) if settings.plan else fitting.fit(opened, settings, progress)
     progress("verify")
     check = verify(graph, groups, fitted.plan, fitted.model, seed=settings.seed)
-    path, sha256 = (str(opened.loaded.path), opened.loaded.sha256) if opened.loaded else (None, None)
+    plan, loaded = fitted.plan, opened.loaded
     report = Report(
-        input=side(fitted.before, path=path, sha256=sha256), output=side(fitted.after),
-        budget=settings.budget.to_dict() if settings.budget else fitted.plan.budget,
-        method=fitted.plan.method, seed=fitted.plan.seed, groups=groups_of(groups, fitted.plan), frozen=frozen_of(groups),
-        kept=kept_of(graph, groups, fitted.plan), verify=_agreement(check), warnings=_warnings(opened, fitted.plan, check),
-        objective=fitted.plan.objective, bound=fitted.plan.bound, gap=fitted.plan.gap, version=_version(),
-    )  # fmt: skip
-    return Pruned(fitted.model, report, fitted.plan)
+        input=side(fitted.before, loaded),
+        output=side(fitted.after),
+        budget=budget_of(settings.budget, plan),
+        method=plan.method,
+        seed=plan.seed,
+        groups=groups_of(groups, plan),
+        frozen=frozen_of(groups),
+        kept=kept_of(graph, groups, plan),
+        verify=agreement_of(check),
+        warnings=_warnings(opened, plan, check),
+        objective=plan.objective,
+        bound=plan.bound,
+        gap=plan.gap,
+        version=_version(),
+    )
+    return Pruned(fitted.model, report, plan)
 
 
 def open_model(model: str | Path | ModelProto | Loaded, settings: Settings, progress: Progress = silent) -> Opened:
@@ -172,10 +181,6 @@ def _check_patterns(graph: Graph, patterns: Sequence[str]) -> None:
             words = f"no node or tensor has a name like {pattern!r}"
             hint = f"{near}graphprune inspect -v lists the names; * and ? are wildcards"
             raise UsageError("keep-matches-nothing", words, where="--keep", hint=hint)
-
-
-def _agreement(check: Verification) -> Agreement:
-    return Agreement(check.max_abs, check.max_rel, check.samples, check.tolerance, check.agreement)
 
 
 def _warnings(opened: Opened, plan: Plan, check: Verification) -> tuple[str, ...]:

@@ -51,5 +51,5 @@ def _read(path: Path, only_with: bytes = b"") -> dict[str, Any]:
         data = path.read_bytes()
         return tomllib.loads(data.decode("utf-8")) if only_with in data else {}
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
-        hint = "mend the file, or run from another folder"
-        raise UsageError("config-unreadable", f"cannot read the defaults: {error}", where=str(path), hint=hint) from error
+        words, hint = f"cannot read the defaults: {error}", "mend the file, or run from another folder"
+        raise UsageError("config-unreadable", words, where=str(path), hint=hint) from error

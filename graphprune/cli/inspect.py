@@ -43,17 +43,13 @@ def describe(graph: Graph, groups: Groups) -> dict[str, Any]:
     full = {metric: round(value) for metric, value in costs.full.items()}
     macs = costs.node_macs(sizes).round().astype(int).tolist() if costs.node_macs is not None else []
     params = costs.node_params(sizes).round().astype(int).tolist() if costs.node_params is not None else []
-    ops = [node.op for node in graph.nodes]
-    nodes = [
-        {"name": n, "op": op, "macs": m, "params": p} for n, op, m, p in zip(costs.nodes, ops, macs, params, strict=True)
-    ]
+    rows = zip(graph.nodes, macs, params, strict=True)
+    nodes = [{"name": node.name, "op": node.op, "macs": m, "params": p} for node, m, p in rows]
     return {"costs": full, "groups": [_group(g) for g in groups.groups], "frozen": _frozen(groups), "nodes": nodes}
 
 
 def _group(group: Any) -> dict[str, Any]:
-    members = [
-        {"tensor": m.tensor, "axis": m.axis, "role": m.role, "indices": len(m.index)} for m in group.members
-    ]
+    members = [{"tensor": m.tensor, "axis": m.axis, "role": m.role, "indices": len(m.index)} for m in group.members]
     keys = ("id", "kind", "size", "exact", "reason", "can_vanish")
     return {**{key: getattr(group, key) for key in keys}, "members": members}
 

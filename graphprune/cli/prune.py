@@ -46,8 +46,8 @@ def _settings(options: Options) -> Settings:
 
     multiple, shapes = alignment(options.multiple), input_shapes(options.input_shape or ())
     if options.min_width < 0:
-        words = f"{options.min_width} is negative"
-        raise UsageError("bad-width", words, where="--min-width", hint="give the least number of units a group may keep")
+        hint = "give the least number of units a group may keep"
+        raise UsageError("bad-width", f"{options.min_width} is negative", where="--min-width", hint=hint)
     if options.budget is None and options.plan is None:
         hint = "--budget 0.5 keeps half of the MACs; graphprune --help says more"
         raise UsageError("budget-missing", "no budget is given", where="--budget", hint=hint)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from ..graph import Node
 from .facts import Dims, Facts, SizeAttribute
-from .pattern import bind, letters, parse, position
+from .pattern import bind, letters, parse, spread
 
 
 def couple(node: Node, ins: list[Dims | None], outs: list[Dims], facts: Facts) -> None:
@@ -21,28 +21,21 @@ def couple(node: Node, ins: list[Dims | None], outs: list[Dims], facts: Facts) -
     operands, results = parse(pattern)
     ins = (ins + [None] * len(operands))[: len(operands)]
     bound = bind(pattern, [*ins, *outs], facts, attrs.get("sizes", {}))
-    for letter in attrs.get("spatial", ()):
-        for name in bound:
-            if _is(name, letter):
-                facts.freeze(bound[name], f"spatial axis of {node.op}")
+    for name in bound:
+        if _among(name, attrs.get("spatial", ())):
+            facts.freeze(bound[name], f"spatial axis of {node.op}")
     uncounted = attrs.get("uncounted", ())
-    facts.macs[facts.index] = [[d for name, d in bound.items() if not any(_is(name, u) for u in uncounted)]]
-    kept_letters = {token for operand in results for token in letters(operand)}
+    facts.macs[facts.index] = [[d for name, d in bound.items() if not _among(name, uncounted)]]
+    kept_letters = tuple(letter for operand in results for letter in letters(operand))
     for place, (operand, dims) in enumerate(zip(operands, ins, strict=True)):
-        if dims is None:
-            continue
-        for letter in bound:
-            axis = position(operand, len(dims), letter)
-            if axis is None:
-                continue
-            summed = not any(_is(letter, k) for k in kept_letters)
-            if summed and place == 0:
+        for axis, token in enumerate(spread(operand, len(dims)) if dims is not None else ()):
+            summed = not all(_among(x, kept_letters) for x in (token[-1:] if isinstance(token, tuple) else (token,)))
+            facts.role(place, axis, "consumer" if summed else "producer")
+            if summed and place == 0 and dims is not None:
                 facts.contract(place, axis, dims[axis])
-            if place > 0 or facts.roles.get((facts.index, place, axis)) is None:
-                facts.role(place, axis, "consumer" if summed else "producer")
     facts.mend(*(SizeAttribute(name, bound[letter]) for name, letter in attrs.get("attributes", {}).items()))
 
 
-def _is(name: str, letter: str) -> bool:
-    """Tell whether a bound name is a letter, or one of the numbered axes of a starred letter."""
-    return name == letter or (letter[0] == "*" and name.startswith(letter) and name[len(letter) :].isdigit())
+def _among(name: str, wanted: tuple[str, ...]) -> bool:
+    """Tell whether a bound name is one of some letters, or a numbered axis of a starred one."""
+    return name in wanted or (name[0] == "*" and name.rstrip("0123456789") in wanted)

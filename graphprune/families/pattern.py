@@ -38,20 +38,22 @@ def _operand(text: str) -> Operand:
     return tuple(tokens)
 
 
-def letters(operand: Operand) -> set[str]:
+@cache
+def letters(operand: Operand) -> frozenset[str]:
     """Return every letter of an operand, the ones inside parentheses too."""
-    return {x for token in operand for x in (token if isinstance(token, tuple) else (token,))}
+    return frozenset(x for token in operand for x in (token if isinstance(token, tuple) else (token,)))
 
 
-def spread(operand: Operand, rank: int) -> list[Token]:
+@cache
+def spread(operand: Operand, rank: int) -> Operand:
     """Replace the ``*`` word, if any, by as many numbered words as the rank needs."""
     stars = [i for i, token in enumerate(operand) if isinstance(token, str) and token[0] == "*"]
     if not stars:
-        return list(operand)
+        return operand
     at, missing = stars[0], rank - len(operand) + 1
     name = operand[at]
     # Numbered from the end, as broadcasting aligns axes.
-    return [*operand[:at], *(f"{name}{missing - i}" for i in range(missing)), *operand[at + 1 :]]
+    return (*operand[:at], *(f"{name}{missing - i}" for i in range(missing)), *operand[at + 1 :])
 
 
 def bind(pattern: str, tensors: Sequence[Dims | None], facts: Facts, sizes: Mapping[str, int]) -> dict[str, int]:

@@ -16,7 +16,19 @@ from ..errors import ModelError, UsageError
 from ..graph import Array, Graph, Known, Node, Tensor
 from ..runtime import real_inputs
 from . import onnx_ops
-from .onnx_shapes import Shape, Shapes, complete, constant_of, infer, missing, run_for_shapes, without_weights
+from .onnx_shapes import (
+    SMALL,
+    Shape,
+    Shapes,
+    complete,
+    constant_of,
+    elements,
+    infer,
+    missing,
+    run_for_shapes,
+    stored_bytes,
+    without_weights,
+)
 from .permutations import fold_permutations
 
 if TYPE_CHECKING:
@@ -37,7 +49,12 @@ class OnnxSource:
     @cached_property
     def file_bytes(self) -> int:
         """Bytes of the model's file, external data included."""
-        return self.loaded.bytes if self.loaded is not None else int(self.model.ByteSize())
+        if self.loaded is not None:
+            return self.loaded.bytes
+        # ByteSize of a model in memory walks all its data; what is not data is small and quickly measured.
+        light = without_weights(self.model)
+        stored = sum(stored_bytes(t) for t in self.constants.values() if elements(t) > SMALL)
+        return int(light.ByteSize()) + stored
 
 
 def trace(

@@ -51,6 +51,13 @@ def elements(tensor: TensorProto) -> int:
     return count
 
 
+def stored_bytes(tensor: TensorProto) -> int:
+    """Return how many bytes the data of a stored tensor takes in a file."""
+    if tensor.data_type in (TensorProto.INT4, TensorProto.UINT4, TensorProto.FLOAT4E2M1):
+        return (elements(tensor) + 1) // 2
+    return elements(tensor) * int(helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize)
+
+
 def without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     """Copy a model without the data of its large tensors, and without the shapes it claims for its tensors."""
     light = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import, functions=model.functions)

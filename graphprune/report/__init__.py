@@ -1,0 +1,1 @@
+"""The report file, and what a person reads in the terminal."""

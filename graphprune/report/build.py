@@ -7,23 +7,37 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..cost import METRICS, Metric
 from ..coupling import parameter_dims
 from ..layout import kept_by
-from .report import FrozenReport, GroupReport, Side
+from .report import Agreement, FrozenReport, GroupReport, Side
 
 if TYPE_CHECKING:
-    from ..cost import Metric
+    from ..budget import Budget
+    from ..frontends.load import Loaded
     from ..graph import Graph
     from ..groups import Groups
     from ..plan import Plan
+    from ..verify import Verification
 
 Kept = dict[str, dict[str, tuple[int, ...]]]
 
 
-def side(costs: Mapping[Metric, float], *, path: str | None = None, sha256: str | None = None) -> Side:
+def side(costs: Mapping[Metric, float], loaded: Loaded | None = None) -> Side:
     """Return one of the two models from its costs; "size" is the bytes of its file."""
-    macs, params, size, memory = (round(costs[m]) for m in ("macs", "params", "size", "memory"))
+    path, sha256 = (None, None) if loaded is None else (str(loaded.path), loaded.sha256)
+    macs, params, size, memory = (round(costs[m]) for m in METRICS)
     return Side(path=path, sha256=sha256, bytes=size, macs=macs, params=params, memory=memory)
+
+
+def budget_of(budget: Budget | None, plan: Plan) -> dict[str, float | str]:
+    """Return the limits asked for, or those that the plan was made for."""
+    return dict(plan.budget) if budget is None else {str(metric): limit for metric, limit in budget.to_dict().items()}
+
+
+def agreement_of(check: Verification) -> Agreement:
+    """Return what verification found."""
+    return Agreement(check.max_abs, check.max_rel, check.samples, check.tolerance, check.agreement)
 
 
 def groups_of(groups: Groups, plan: Plan) -> tuple[GroupReport, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import IO, TYPE_CHECKING
 
 from .report import Agreement, Report
@@ -13,14 +13,20 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 MOST_REASONS = 10
+WIDE = 240
+ROWS = (("MACs", "macs", ""), ("parameters", "params", ""), ("file size", "bytes", "B"), ("peak memory", "memory", "B"))
 PREFIXES = ((10**12, "T"), (10**9, "G"), (10**6, "M"), (10**3, "k"))
 
 
 def console_for(stream: IO[str]) -> Console:
-    """Return a console that takes names as they are, with colour only on a terminal and never under NO_COLOR."""
+    """Return a console that takes names as they are, with colour only on a terminal and never under NO_COLOR.
+
+    In a file or a pipe, lines are as long as they need to be.
+    """
     from rich.console import Console
 
-    return Console(file=stream, markup=False, highlight=False, emoji=False, soft_wrap=True)
+    width = None if stream.isatty() else WIDE
+    return Console(file=stream, width=width, markup=False, highlight=False, emoji=False, soft_wrap=True)
 
 
 def print_report(report: Report, console: Console, *, verbose: bool = False) -> None:
@@ -41,8 +47,7 @@ def print_report(report: Report, console: Console, *, verbose: bool = False) -> 
 def costs_table(report: Report) -> Table:
     """Return before, after and per cent for every cost, and how well the outputs agree."""
     table = plain_table("", "before", "after", "%")
-    rows = (("MACs", "macs", ""), ("parameters", "params", ""), ("file size", "bytes", "B"), ("peak memory", "memory", "B"))
-    for words, key, unit in rows:
+    for words, key, unit in ROWS:
         before, after = getattr(report.input, key), getattr(report.output, key)
         share = f"{100 * after / before:.1f}" if before else "-"
         table.add_row(words, amount(before, unit), amount(after, unit), share)
@@ -100,13 +105,9 @@ def amount(value: float, unit: str = "") -> str:
     """Return a number in words of powers of a thousand: 4.11 G, 97.5 MB."""
     for factor, prefix in PREFIXES:
         if abs(value) >= factor:
-            return f"{value / factor:.3g} {prefix}{unit}" if value / factor < 999.5 else f"{value / factor:.0f} {prefix}{unit}"
+            digits = f"{value / factor:.3g}" if value / factor < 999.5 else f"{value / factor:.0f}"
+            return f"{digits} {prefix}{unit}"
     return f"{value:g} {unit}".rstrip()
-
-
-def total(values: Iterable[float]) -> str:
-    """Return the sum in words."""
-    return amount(sum(values))
 
 
 def _plural(count: int, one: str, many: str) -> str:

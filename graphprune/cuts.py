@@ -1,0 +1,223 @@
+"""Cuts: inequalities that add up over the groups and hold for every plan within the limits.
+
+Costs are sums of products of widths. A product of powers, exp(sum of exponents times log width), is convex in the
+logarithms and lies above its tangent (Boyd, Kim, Vandenberghe, Hassibi, "A tutorial on geometric programming", 2007).
+A product x*y of two is at least a(x) + b(y) whenever a' follows a falling curve y(x) and b' its inverse x(y) (Young's
+inequality; the duals of optimal transport between two widths). Every falling curve gives such a pair; the curves are
+bent by max-sum diffusion (Werner, "A linear programming approach to max-sum problem", PAMI 2007), so that the relaxed
+losses of neighbouring groups agree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .choices import Choices
+from .cost import FloatArray, IntArray
+from .limits import Limits
+
+KNOTS = 16
+SWEEPS = 8
+
+
+@dataclass(frozen=True)
+class Cut:
+    """``value`` summed over the chosen widths is at most ``most`` for every plan within the limits.
+
+    ``value`` has an entry for every choice, ``weight`` tells which sum of the rows the cut is made of.
+    """
+
+    value: FloatArray
+    most: float
+    weight: FloatArray
+
+
+@dataclass(frozen=True)
+class Edges:
+    """Products of powers of two widths that the rows contain, once each: ``left ** left_power * right ** right_power``.
+
+    ``term`` and ``edge`` say which terms of the rows are of which product; ``plain`` and ``bent`` are the terms of one
+    group, whose cost is exact, and of three and more, which take the tangent.
+    """
+
+    left: IntArray
+    right: IntArray
+    left_power: IntArray
+    right_power: IntArray
+    term: IntArray
+    edge: IntArray
+    plain: IntArray
+    bent: IntArray
+
+    @classmethod
+    def of(cls, limits: Limits) -> Edges:
+        """Sort the terms by the number of their groups."""
+        factor, n = np.sort(limits.rows.factor, axis=1), limits.rows.n_groups
+        left = factor[:, 0]
+        right = np.where(factor < n, factor, -1).max(axis=1)
+        left_power = (factor == left[:, None]).sum(axis=1)
+        right_power = (factor == right[:, None]).sum(axis=1)
+        two = (left != right) & (left_power + right_power == (factor < n).sum(axis=1))
+        term = np.flatnonzero(two)
+        table = np.stack([left, right, left_power, right_power], axis=1)[term]
+        distinct, edge = np.unique(table, axis=0, return_inverse=True)
+        plain = np.flatnonzero((left == right) | (left == n))
+        bent = np.flatnonzero(~two & (left != right) & (left != n))
+        a, b, p, q = distinct.T
+        return cls(a, b, p, q, term, edge.reshape(-1), plain, bent)
+
+
+def tangent(limits: Limits, choices: Choices, base: FloatArray, weight: FloatArray, terms: IntArray) -> Cut:
+    """Bound these terms of ``weight @ rows`` from below by their tangent in the logarithms at positive widths ``base``.
+
+    A width of zero makes a term vanish, whatever the others are: it counts as far below as the others may rise.
+    """
+    rows = limits.rows
+    factor = rows.factor[terms]
+    worth = weight[rows.row[terms]] * rows.coefficient[terms] * np.append(base, 1.0)[factor].prod(axis=1)
+    n = rows.n_groups
+    slope = _sums(factor.ravel(), np.repeat(worth, factor.shape[1]), n + 1)
+    step = np.log(np.maximum(choices.width, 0.5) / base[choices.owner])
+    value = slope[choices.owner] * step
+    rise = np.append(np.log(choices.most / base), 0.0)[factor]
+    for group in np.flatnonzero(choices.least == 0):
+        mine = factor == group
+        others = np.where(mine, 0.0, rise).sum(axis=1)
+        value[choices.start[group]] = -(worth * (1 + others))[mine.any(axis=1)].sum()
+    return Cut(value, -float(worth.sum()), weight)
+
+
+def plain_cost(limits: Limits, choices: Choices, weight: FloatArray, terms: IntArray) -> Cut:
+    """Cost of terms of one group or none, exactly."""
+    rows = limits.rows
+    worth = weight[rows.row[terms]] * rows.coefficient[terms]
+    group, n = rows.factor[terms].min(axis=1), rows.n_groups
+    power = (rows.factor[terms] == group[:, None]).sum(axis=1)
+    value = np.zeros(len(choices.width))
+    for p in np.unique(power[group < n]):
+        total = _sums(group[power == p], worth[power == p], n + 1)
+        value += total[choices.owner] * choices.width**p
+    return Cut(value, -float(worth[group == n].sum()), weight)
+
+
+def tangents(limits: Limits, choices: Choices, base: FloatArray, weights: Sequence[FloatArray]) -> list[Cut]:
+    """Return the tangent of every weighted sum of the rows."""
+    terms = np.arange(len(limits.rows.coefficient))
+    found = [tangent(limits, choices, base, weight, terms) for weight in weights]
+    return [Cut(c.value, c.most + float(c.weight @ limits.most), c.weight) for c in found]
+
+
+def transports(
+    limits: Limits, choices: Choices, base: FloatArray, price: FloatArray, weights: Sequence[FloatArray]
+) -> list[Cut]:
+    """Return cuts of weighted sums of the rows, all bent for the sum at ``price``, whose multiplier should then be one.
+
+    Rows that weigh anything must have a price.
+    """
+    edges = Edges.of(limits)
+    row, coefficient = limits.rows.row[edges.term], limits.rows.coefficient[edges.term]
+    worth, *shares = [_sums(edges.edge, w[row] * coefficient, len(edges.left)) for w in [price, *weights]]
+    fixed = [plain_cost(limits, choices, w, edges.plain) for w in [price, *weights]]
+    bent = [tangent(limits, choices, base, w, edges.bent) for w in [price, *weights]]
+    curves = _diffuse(choices, edges, worth, choices.loss + fixed[0].value + bent[0].value, base)
+    total = _spread(choices, edges, curves, shares)
+    found = zip(weights, fixed[1:], bent[1:], total, strict=True)
+    return [Cut(p.value + b.value + t, p.most + b.most + float(w @ limits.most), w) for w, p, b, t in found]
+
+
+@dataclass(frozen=True)
+class Curves:
+    """The falling curve of every edge: ``slope[e, k]`` from the choice of rank ``knot[left, k]`` to the next knot."""
+
+    knot: IntArray
+    slope: FloatArray
+
+
+def _diffuse(choices: Choices, edges: Edges, worth: FloatArray, loss: FloatArray, base: FloatArray) -> Curves:
+    """Bend the curves by sweeps of max-sum diffusion on a few knots of every group.
+
+    ``hold[side]`` is each edge's part of the losses of its two groups: (edges, knots). The parts are changed to make the
+    least relaxed loss at every knot the same over all edges of the group, half-way for both ends at a time, so that the
+    bound never falls.
+    """
+    knot = _knots(choices, base)
+    place = choices.start[:, None] + knot
+    width = choices.width[place]
+    ends = (edges.left, edges.right)
+    powers = [width[e] ** p[:, None] for e, p in zip(ends, (edges.left_power, edges.right_power), strict=True)]
+    cost = worth[:, None, None] * powers[0][:, :, None] * powers[1][:, None, :]
+    middle = worth * base[ends[0]] ** edges.left_power * base[ends[1]] ** edges.right_power
+    count = np.maximum(np.bincount(np.concatenate(ends), minlength=len(base)), 1)[:, None]
+    log = np.log(np.maximum(width, 0.5) / base[:, None])
+    first = [
+        middle[:, None] * p[:, None] * log[e] for e, p in zip(ends, (edges.left_power, edges.right_power), strict=True)
+    ]
+    share = (loss[place] + _gather(ends, first, len(base))) / count
+    hold = [share[e] - f for e, f in zip(ends, first, strict=True)]
+    for _ in range(SWEEPS):
+        relaxed = cost + hold[0][:, :, None] + hold[1][:, None, :]
+        least = [relaxed.min(axis=2), relaxed.min(axis=1)]
+        mean = _gather(ends, least, len(base)) / count
+        hold = [h + (mean[e] - m) / 2 for h, e, m in zip(hold, ends, least, strict=True)]
+    tight = (cost + hold[1][:, None, :]).min(axis=2)  # a concave function of the left power, and its slopes
+    run = np.diff(powers[0], axis=1) * worth[:, None]
+    return Curves(knot, np.divide(np.diff(tight, axis=1), run, out=np.zeros_like(run), where=run > 0))
+
+
+def _gather(ends: tuple[IntArray, IntArray], values: Sequence[FloatArray], groups: int) -> FloatArray:
+    """Add up what edges say of their groups: (edges, knots) of either end to (groups, knots)."""
+    columns = values[0].shape[1]
+    cell = np.concatenate(ends)[:, None] * columns + np.arange(columns)
+    return _sums(cell.ravel(), np.concatenate(values).ravel(), groups * columns).reshape(groups, columns)
+
+
+def _sums(cell: IntArray, values: FloatArray, cells: int) -> FloatArray:
+    """Add up values by cell, shape (cells,)."""
+    return np.bincount(cell, values, minlength=cells).astype(np.float64, copy=False)
+
+
+def _knots(choices: Choices, base: FloatArray) -> IntArray:
+    """Ranks of a few choices of every group, evenly spread, the closest one moved to the base: (groups, knots)."""
+    last = (choices.count - 1)[:, None]
+    knot = np.rint(np.linspace(0, 1, KNOTS) * last).astype(np.int64)
+    here = choices.find(base)
+    near = np.abs(knot - here[:, None]).argmin(axis=1)
+    inner = np.flatnonzero((near > 0) & (near < KNOTS - 1))
+    knot[inner, near[inner]] = here[inner]
+    return knot
+
+
+def _spread(choices: Choices, edges: Edges, curves: Curves, shares: Sequence[FloatArray]) -> list[FloatArray]:
+    """Add up the pairs of functions of all edges at every choice, once for each weighting of the edges."""
+    total = [np.zeros(len(choices.width)) for _ in shares]
+    parts = [slice(s, s + c) for s, c in zip(choices.start, choices.count, strict=True)]
+    for e, (left, right) in enumerate(zip(edges.left, edges.right, strict=True)):
+        x = choices.width[parts[left]] ** edges.left_power[e]
+        y = choices.width[parts[right]] ** edges.right_power[e]
+        below, beside = _young(x, y, curves.knot[left], curves.slope[e])
+        for sum_, share in zip(total, shares, strict=True):
+            sum_[parts[left]] += share[e] * below
+            sum_[parts[right]] += share[e] * beside
+    return total
+
+
+def _young(x: FloatArray, y: FloatArray, knot: IntArray, slope: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return a(x), b(y) with a(x) + b(y) <= x * y for all pairs, from slopes of a between knots.
+
+    ``a`` is the integral of the curve through the slopes; ``b(y)`` is the least of x * y - a(x). As the curve falls,
+    that is where it crosses y; both neighbours are looked at, so that rounding cannot spoil the inequality.
+    """
+    ends = x[knot]
+    some = np.diff(ends) > 0
+    middle = ((ends[1:] + ends[:-1]) / 2)[some]
+    if not len(middle):
+        return np.zeros(len(x)), x[0] * y
+    curve = np.interp((x[1:] + x[:-1]) / 2, middle, np.minimum.accumulate(slope[some]))
+    a = np.append(0.0, np.cumsum(curve * np.diff(x)))
+    cross = np.searchsorted(-curve, -y)
+    near: NDArray[np.int64] = np.clip(cross[:, None] + np.array([-1, 0, 1]), 0, len(x) - 1)
+    return a, np.asarray((x[near] * y[:, None] - a[near]).min(axis=1))

@@ -1,0 +1,87 @@
+"""How good any plan within the limits could be: a linear programme over mixtures of widths, and a certificate.
+
+The programme lets every group take a mixture of its choices and replaces the limits by cuts, which add up over the groups.
+From it only the multipliers of the cuts are used: whatever multipliers there are, the least of loss plus priced cuts,
+taken over all choices of every group by itself, is a lower bound (weak duality). So the bound holds although the
+programme sees some of the choices only, and whatever its tolerance. This is the only file that knows cvxpy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from .choices import Choices
+from .cost import FloatArray
+from .cuts import Cut, tangents, transports
+from .limits import Limits
+
+TURNS = 3
+CLOSE_ENOUGH = 0.01
+HEAVY = 6
+"""At most so many rows get cuts of their own; more are covered by a cut of their weighted sum."""
+SAFETY = 1e-9
+
+
+def lower_bound(limits: Limits, choices: Choices, widths: FloatArray, price: FloatArray, loss: float) -> float:
+    """Return a lower bound on the loss of all choices within the limits.
+
+    ``widths`` are the best found, of this ``loss``, and ``price`` the worth of a unit of every row there: the cuts are
+    made to fit them. Cuts are added at the programme's own prices while the gap is above CLOSE_ENOUGH.
+    """
+    best = float(np.minimum.reduceat(choices.loss, choices.start).sum())
+    base = np.maximum(widths, 0.5)
+    cuts: list[Cut] = []
+    for _ in range(TURNS):
+        if loss - best <= CLOSE_ENOUGH * abs(loss) or not price.any():
+            break
+        weights = _weights(limits, price)
+        cuts += tangents(limits, choices, base, weights)
+        cuts += transports(limits, choices, base, price, weights)
+        multiplier = _solve(choices, cuts, widths)
+        best = max(best, certificate(choices, cuts, multiplier))
+        price = np.array([c.weight for c in cuts]).T @ multiplier
+    return min(best, loss)
+
+
+def certificate(choices: Choices, cuts: Sequence[Cut], multiplier: FloatArray) -> float:
+    """Return the lower bound that these multipliers (cuts,), none negative, give over all choices."""
+    priced = choices.loss + multiplier @ np.array([c.value for c in cuts])
+    most = np.array([c.most for c in cuts])
+    least = np.minimum.reduceat(priced, choices.start)
+    rounding = SAFETY * float(np.abs(least).sum() + np.abs(multiplier * most).sum())
+    return float(least.sum() - multiplier @ most) - rounding
+
+
+def _weights(limits: Limits, price: FloatArray) -> list[FloatArray]:
+    """Weigh the rows for cuts: each row of a price by itself, or their sum where there are too many."""
+    worth = price * limits.most
+    rows = np.flatnonzero(worth > 1e-6 * worth.max())
+    if len(rows) > HEAVY:
+        return [price / worth.sum()]
+    return [np.where(np.arange(len(price)) == r, 1 / limits.most, 0.0) for r in rows]
+
+
+def _columns(choices: Choices, widths: FloatArray) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """Return the choices the programme sees: some over the whole range, and those around the widths."""
+    last = (choices.count - 1)[:, None]
+    even = np.rint(np.linspace(0, 1, 8) * last)
+    near = choices.find(widths)[:, None] + np.array([-8, -4, -2, -1, 0, 1, 2, 4, 8])
+    rank = np.clip(np.concatenate([even, near], axis=1), 0, last).astype(np.int64)
+    return np.unique(choices.start[:, None] + rank)
+
+
+def _solve(choices: Choices, cuts: Sequence[Cut], widths: FloatArray) -> FloatArray:
+    """Return the multipliers of the cuts at the optimum of the programme."""
+    import cvxpy as cp
+    from scipy.sparse import csr_array
+
+    column = _columns(choices, widths)
+    count = np.arange(len(column))
+    member = csr_array((np.ones(len(column)), (choices.owner[column], count)), shape=(len(choices.start), len(column)))
+    part = cp.Variable(len(column), nonneg=True)
+    within = np.array([c.value[column] for c in cuts]) @ part <= np.array([c.most for c in cuts])
+    problem = cp.Problem(cp.Minimize(choices.loss[column] @ part), [member @ part == 1, within])
+    problem.solve(solver=cp.HIGHS)
+    return np.maximum(np.asarray(within.dual_value, dtype=np.float64), 0.0)
