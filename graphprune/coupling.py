@@ -35,7 +35,11 @@ def state_facts(graph: Graph) -> Facts:
     facts = Facts(graph)
     for name, reason in [*((n, ENDS[0]) for n in graph.inputs), *((n, ENDS[1]) for n in graph.outputs)]:
         facts.freeze_all([facts.tensor(name)], reason)
-    shared = _untied(graph)
+    uses = Counter(name for node in graph.nodes for name in node.inputs if name)
+    shared = _untied(graph, uses)
+    for tensor in graph.parameters:
+        if not uses[tensor.name]:
+            facts.freeze_all([facts.tensor(tensor.name)], ARGUMENT)
     for k, node in enumerate(graph.nodes):
         facts.index = k
         ins = [_use(facts, graph, k, place, name, shared) for place, name in enumerate(node.inputs)]
@@ -55,9 +59,8 @@ def _state(node: Node, ins: list[Dims | None], outs: list[Dims | None], facts: F
     rule(node, ins, known, facts)
 
 
-def _untied(graph: Graph) -> set[str]:
+def _untied(graph: Graph, uses: Counter[str]) -> set[str]:
     """Return the vectors that several nodes use: exporters merge equal ones, so each use is an axis of its own."""
-    uses = Counter(name for node in graph.nodes for name in node.inputs if name)
     return {
         t.name for t in graph.parameters if uses[t.name] > 1 and t.shape is not None and sum(n > 1 for n in t.shape) <= 1
     }
@@ -136,6 +139,8 @@ def parameter_dims(graph: Graph, facts: Facts) -> Iterator[tuple[str, Dims, tupl
 def _layout(facts: Facts, graph: Graph) -> Layout:
     """Solve the units and number them in groups; freeze and solve again where sizes would not be products of widths."""
     carriers = [d for _, dims, _ in parameter_dims(graph, facts) for d in dims]
+    # A weight may be a constant that the model fills in when it starts.
+    carriers += [d for n in graph.nodes if n.family == "fill" for d in facts.tensor(n.outputs[0]) or ()]
     while True:
         units = solve_units(facts, carriers)
         layout = _number_groups(facts, units)
@@ -229,7 +234,7 @@ def _groups(graph: Graph, layout: Layout) -> tuple[Group, ...]:
     taken: Counter[str] = Counter()
     result = []
     for g, size in enumerate(layout.sizes.tolist()):
-        name = _name(graph, members[g])
+        name = _name(graph, members[g]) if members[g] else _name_of_filled(graph, layout, g)
         taken[name] += 1
         label = name if taken[name] == 1 else f"{name}#{taken[name]}"
         exact = inexact[g] == NO_REASON
@@ -284,6 +289,16 @@ def _name(graph: Graph, members: Sequence[Placed]) -> str:
     producers = [where for member, where in members if member.role == "producer"] or [where for _, where in members]
     node = min((k for k, _ in producers if k >= 0), default=-1)
     return graph.nodes[node].name if node >= 0 else members[0][0].tensor
+
+
+def _name_of_filled(graph: Graph, layout: Layout, group: int) -> str:
+    """Name a group whose weights are all filled in at run time (ConstantOfShape) after the first of them."""
+    for node in graph.nodes:
+        if node.family == "fill":
+            dims = layout.facts.tensor(node.outputs[0]) or ()
+            if any(layout.has_units(d) and group in layout.carried(d).group for d in dims):
+                return node.outputs[0]
+    return f"group {group}"
 
 
 def _kind(graph: Graph, layout: Layout, group: int, members: Sequence[Placed], *, exact: bool) -> Kind:

@@ -138,8 +138,7 @@ def open_model(model: str | Path | ModelProto | Loaded, settings: Settings, prog
     from .coupling import couple
     from .frontends.onnx import trace
 
-    progress("load")
-    source, loaded, size, warnings = _read(model)
+    source, loaded, size, warnings = _read(model, progress)
     progress("trace")
     graph = trace(source, input_shapes=settings.input_shapes)
     progress("couple")
@@ -153,7 +152,9 @@ def open_model(model: str | Path | ModelProto | Loaded, settings: Settings, prog
     return Opened(graph, groups, loaded, size, (*warnings, *graph.notes))
 
 
-def _read(model: str | Path | ModelProto | Loaded) -> tuple[ModelProto | Loaded, Loaded | None, int, tuple[str, ...]]:
+def _read(
+    model: str | Path | ModelProto | Loaded, progress: Progress
+) -> tuple[ModelProto | Loaded, Loaded | None, int, tuple[str, ...]]:
     """Return what to trace, what was loaded from a file, bytes, and warnings."""
     from onnx import ModelProto
 
@@ -164,8 +165,10 @@ def _read(model: str | Path | ModelProto | Loaded) -> tuple[ModelProto | Loaded,
     if isinstance(model, ModelProto):
         proto, warnings = checked(model, "model")
         return proto, None, encoded_size(proto), warnings
-    loaded = load(model) if isinstance(model, (str, Path)) else model
-    return loaded, loaded, loaded.bytes, loaded.warnings
+    if isinstance(model, (str, Path)):
+        progress("load")
+        model = load(model)
+    return model, model, model.bytes, model.warnings
 
 
 def _check_patterns(graph: Graph, patterns: Sequence[str]) -> None:

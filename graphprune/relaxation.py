@@ -66,8 +66,8 @@ def _weights(limits: Limits, price: FloatArray) -> list[FloatArray]:
 def _columns(choices: Choices, widths: FloatArray) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     """Return the choices the programme sees: some over the whole range, and those around the widths."""
     last = (choices.count - 1)[:, None]
-    even = np.rint(np.linspace(0, 1, 8) * last)
-    near = choices.find(widths)[:, None] + np.array([-8, -4, -2, -1, 0, 1, 2, 4, 8])
+    even = np.rint(np.linspace(0, 1, 3) * last)
+    near = choices.find(widths)[:, None] + np.array([-3, -1, 0, 1, 3])
     rank = np.clip(np.concatenate([even, near], axis=1), 0, last).astype(np.int64)
     return np.unique(choices.start[:, None] + rank)
 
@@ -78,10 +78,10 @@ def _solve(choices: Choices, cuts: Sequence[Cut], widths: FloatArray) -> FloatAr
     from scipy.sparse import csr_array
 
     column = _columns(choices, widths)
-    count = np.arange(len(column))
-    member = csr_array((np.ones(len(column)), (choices.owner[column], count)), shape=(len(choices.start), len(column)))
-    part = cp.Variable(len(column), nonneg=True)
-    within = np.array([c.value[column] for c in cuts]) @ part <= np.array([c.most for c in cuts])
-    problem = cp.Problem(cp.Minimize(choices.loss[column] @ part), [member @ part == 1, within])
-    problem.solve(solver=cp.HIGHS)
-    return np.maximum(np.asarray(within.dual_value, dtype=np.float64), 0.0)
+    shape = (len(column), len(choices.start))
+    member = csr_array((np.ones(len(column)), (np.arange(len(column)), choices.owner[column])), shape=shape)
+    value, most = np.array([c.value[column] for c in cuts]), np.array([c.most for c in cuts])
+    multiplier, least = cp.Variable(len(cuts), nonneg=True), cp.Variable(len(choices.start))
+    below = member @ least - value.T @ multiplier <= choices.loss[column]
+    cp.Problem(cp.Maximize(cp.sum(least) - most @ multiplier), [below]).solve(solver=cp.HIGHS)
+    return np.maximum(np.asarray(multiplier.value, dtype=np.float64), 0.0)

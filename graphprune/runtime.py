@@ -36,6 +36,11 @@ def session(model: onnx.ModelProto | bytes, *, optimise: bool = True) -> Any:
     return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
 
 
+def first_line(error: Exception) -> str:
+    """Return what onnxruntime says, cut to a readable length."""
+    return str(error).splitlines()[0][:400]
+
+
 def real_inputs(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
     """Return the inputs a caller must feed: those that are not initializers as well."""
     stored = {t.name for t in model.graph.initializer}

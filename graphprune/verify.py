@@ -11,13 +11,13 @@ import onnx
 from numpy.typing import NDArray
 
 from .backends.onnx_masked import masked
-from .errors import VerificationError
+from .errors import ModelError, VerificationError
 from .frontends.onnx import OnnxSource
 from .graph import Graph
 from .groups import Groups
 from .layout import kept_by
 from .plan import Plan
-from .runtime import RUNTIME_ERRORS, Feeds, feeds, session
+from .runtime import RUNTIME_ERRORS, Feeds, feeds, first_line, session
 
 TOLERANCE = {"float64": 1e-9, "float32": 1e-3, "float16": 3e-2, "bfloat16": 2e-1}
 """Largest allowed difference by element type, relative to the largest value of the output."""
@@ -48,18 +48,16 @@ def verify(graph: Graph, groups: Groups, plan: Plan, small: onnx.ModelProto, *, 
     source: OnnxSource = graph.source
     reference = masked(graph, groups, plan)
     exact = all(g.exact for g in groups.groups if len(plan.keep[g.id]) < g.size)
+    runs = [feeds(source.model, source.input_sizes, seed, integer_limits(graph))]
+    wanted = _original_runs(reference, runs)
     try:
         ours = session(small)
+        results = [(ours.run(None, run), y) for run, y in zip(runs, wanted, strict=True)]
     except RUNTIME_ERRORS as error:
-        raise _does_not_run(error) from error
-    theirs = session(reference)
-    runs = [feeds(source.model, source.input_sizes, seed, integer_limits(graph))]
-    results: list[tuple[list[Any], list[Any]]] = []
-    for run in runs:
-        try:
-            results.append((ours.run(None, run), theirs.run(None, run)))
-        except RUNTIME_ERRORS as error:
-            raise _does_not_run(error) from error
+        raise VerificationError(
+            "pruned-does-not-run", f"onnxruntime cannot run the pruned model: {first_line(error)}",
+            hint="nothing was written; this is a fault of graphprune: please report it with the model",
+        ) from error  # fmt: skip
     checks = [_compare(graph, mine, wanted) for mine, wanted in results]
     worst = max(checks, key=lambda c: c.max_rel / c.tolerance)
     if not worst.max_rel <= worst.tolerance:
@@ -81,11 +79,16 @@ def integer_limits(graph: Graph) -> dict[str, int]:
     return limits
 
 
-def _does_not_run(error: Exception) -> VerificationError:
-    return VerificationError(
-        "pruned-does-not-run", f"onnxruntime cannot run the pruned model: {str(error).splitlines()[0][:400]}",
-        hint="nothing was written; this is a fault of graphprune: please report it with the model",
-    )  # fmt: skip
+def _original_runs(reference: onnx.ModelProto, runs: Sequence[Feeds]) -> list[list[Any]]:
+    """Run the masked original; when that fails, the model itself cannot run at these sizes."""
+    try:
+        theirs = session(reference)
+        return [theirs.run(None, run) for run in runs]
+    except RUNTIME_ERRORS as error:
+        raise ModelError(
+            "model-does-not-run", f"onnxruntime cannot run the model on random inputs: {first_line(error)}",
+            hint="check that it runs by itself, and give sizes it accepts with --input-shape",
+        ) from error  # fmt: skip
 
 
 def _compare(graph: Graph, mine: Sequence[Any], wanted: Sequence[Any]) -> Verification:

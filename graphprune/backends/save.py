@@ -62,11 +62,13 @@ def encode(model: ModelProto, path: str | Path, *, external: Mapping[str, Extern
 
     Raises OutputError when the model is too large for one file.
     """
+    from google.protobuf.message import EncodeError  # type: ignore[import-untyped]
+
     path = Path(path)
     light, placed = _externalise(model, external or {}, data_path(path).name)
     try:
         blob = light.SerializeToString()
-    except ValueError as error:
+    except (EncodeError, ValueError) as error:
         hint = "models of 2 GiB and more need external data in the input"
         raise OutputError("output-too-large", str(error), where=str(path), hint=hint) from error
     digest = hashlib.sha256(blob).hexdigest()

@@ -11,7 +11,7 @@ from .progress import progress
 
 if TYPE_CHECKING:
     from ..graph import Graph
-    from ..groups import Groups
+    from ..groups import Group, Groups
 
 SCHEMA = "graphprune.inspect/1"
 
@@ -48,10 +48,17 @@ def describe(graph: Graph, groups: Groups) -> dict[str, Any]:
     return {"costs": full, "groups": [_group(g) for g in groups.groups], "frozen": _frozen(groups), "nodes": nodes}
 
 
-def _group(group: Any) -> dict[str, Any]:
+def _group(group: Group) -> dict[str, Any]:
     members = [{"tensor": m.tensor, "axis": m.axis, "role": m.role, "indices": len(m.index)} for m in group.members]
-    keys = ("id", "kind", "size", "exact", "reason", "can_vanish")
-    return {**{key: getattr(group, key) for key in keys}, "members": members}
+    return {
+        "id": group.id,
+        "kind": group.kind,
+        "size": int(group.size),
+        "exact": bool(group.exact),
+        "reason": group.reason,
+        "can_vanish": bool(group.can_vanish),
+        "members": members,
+    }
 
 
 def _frozen(groups: Groups) -> list[dict[str, Any]]:

@@ -95,8 +95,12 @@ def _write(done: Pruned, loaded: Loaded, output: Path, options: Options) -> Repo
 def _texts(report: Report, plan: Plan, options: Options) -> list[File]:
     from ..backends.files import File
 
-    texts = ((options.report, report.to_json()), (options.save_plan, plan.to_json() + "\n"))
-    return [File(path, (text.encode(),)) for path, text in texts if path is not None]
+    files = []
+    if options.report is not None:
+        files.append(File(options.report, (report.to_json().encode(),)))
+    if options.save_plan is not None:
+        files.append(File(options.save_plan, (plan.to_json().encode(), b"\n")))
+    return files
 
 
 def _tell(report: Report, output: Path, options: Options) -> None:
