@@ -19,7 +19,7 @@ from .graph import Graph, Node
 from .groups import Frozen, Group, Groups, IntArray, Kind, Member, Role
 from .layout import Layout, kept_by
 from .plan import Plan
-from .units import IRREGULAR, NO_REASON, Units, solve_units
+from .units import IRREGULAR, MIXED, NO_REASON, Units, solve_units
 
 ARGUMENTS = {
     "reshape": 1, "expand": 1, "tile": 1, "fill": 0, "select": 1, "split": 1, "pad": 1, "reduce": 1, "compare": 1,
@@ -30,9 +30,12 @@ ARGUMENT = "argument of a node"
 ENDS = ("input of the model", "output of the model")
 
 
-def state_facts(graph: Graph) -> Facts:
-    """Let every node's family state its facts; the model's inputs and outputs are frozen."""
-    facts = Facts(graph)
+def state_facts(graph: Graph, *, by_factors: bool = False) -> Facts:
+    """Let every node's family state its facts; the model's inputs and outputs are frozen.
+
+    ``by_factors`` couples shuffles of one axis by its factors instead of index by index.
+    """
+    facts = Facts(graph, by_factors=by_factors)
     for name, reason in [*((n, ENDS[0]) for n in graph.inputs), *((n, ENDS[1]) for n in graph.outputs)]:
         facts.freeze_all([facts.tensor(name)], reason)
     uses = Counter(name for node in graph.nodes for name in node.inputs if name)
@@ -62,7 +65,9 @@ def _state(node: Node, ins: list[Dims | None], outs: list[Dims | None], facts: F
 def _untied(graph: Graph, uses: Counter[str]) -> set[str]:
     """Return the vectors that several nodes use: exporters merge equal ones, so each use is an axis of its own."""
     return {
-        t.name for t in graph.parameters if uses[t.name] > 1 and t.shape is not None and sum(n > 1 for n in t.shape) <= 1
+        t.name
+        for t in graph.parameters
+        if uses[t.name] > 1 and t.shape is not None and sum(n > 1 for n in t.shape) <= 1
     }
 
 
@@ -93,13 +98,22 @@ def couple(graph: Graph, *, keep: Sequence[str] = (), allow_inexact: bool = Fals
     ``allow_inexact`` lets groups cross normalisations, whose statistics then change. Raises UsageError for a pattern
     that matches nothing.
     """
-    facts = state_facts(graph)
+    layout = _coupled(graph, keep, allow_inexact=allow_inexact, by_factors=False)
+    if any(r.reason == MIXED for r in layout.facts.frozen) and any(n.family == "permutation" for n in graph.nodes):
+        # Shuffles between grouped convolutions only have a solution in whole factors.
+        layout = _coupled(graph, keep, allow_inexact=allow_inexact, by_factors=True)
+    groups = _groups(graph, layout)
+    return Groups(
+        groups, tuple(_frozen(graph, layout)), derive_costs(graph, layout), layout, tuple(keep), allow_inexact
+    )
+
+
+def _coupled(graph: Graph, keep: Sequence[str], *, allow_inexact: bool, by_factors: bool) -> Layout:
+    facts = state_facts(graph, by_factors=by_factors)
     _protect(graph, facts, keep)
     if not allow_inexact:
         facts.frozen.extend(facts.inexact)
-    layout = _layout(facts, graph)
-    groups = _groups(graph, layout)
-    return Groups(groups, tuple(_frozen(graph, layout)), derive_costs(graph, layout), layout, tuple(keep), allow_inexact)
+    return _layout(facts, graph)
 
 
 def _protect(graph: Graph, facts: Facts, patterns: Sequence[str]) -> None:
@@ -159,7 +173,9 @@ def _number_groups(facts: Facts, units: Units) -> Layout:
     """Units that occur in the same axes, equally often, make a group; groups and units are numbered in graph order."""
     needs, slots = units.needs, units.slots
     n = needs.shape[1]
-    atoms = [(base, facts.size[d]) for d, base in slots.base.items() if base < slots.atom_count and d not in facts.factors]
+    atoms = [
+        (base, facts.size[d]) for d, base in slots.base.items() if base < slots.atom_count and d not in facts.factors
+    ]
     marks = np.random.default_rng(0).integers(0, 1 << 40, len(atoms))
     of_slot = np.repeat(marks, [size for _, size in atoms])
     rows = np.repeat(np.arange(needs.shape[0]), np.diff(needs.indptr))

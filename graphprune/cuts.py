@@ -140,9 +140,9 @@ class Curves:
 def _diffuse(choices: Choices, edges: Edges, worth: FloatArray, loss: FloatArray, base: FloatArray) -> Curves:
     """Bend the curves by sweeps of max-sum diffusion on a few knots of every group.
 
-    ``hold[side]`` is each edge's part of the losses of its two groups: (edges, knots). The parts are changed to make the
-    least relaxed loss at every knot the same over all edges of the group, half-way for both ends at a time, so that the
-    bound never falls.
+    ``hold[side]`` is each edge's part of the losses of its two groups: (edges, knots). The parts are changed to make
+    the least relaxed loss at every knot the same over all edges of the group, half-way for both ends at a time, so
+    that the bound never falls.
     """
     knot = _knots(choices, base)
     place = choices.start[:, None] + knot

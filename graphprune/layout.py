@@ -117,7 +117,9 @@ class Layout:
         groups = self.group[needs.indices[needs.indptr[single]]]
         count_groups = max(len(self.sizes), 1)
         keys, counts = np.unique(atom_of_slot[single] * count_groups + groups, return_counts=True)
-        for atom, group, count in zip(*(x.tolist() for x in np.divmod(keys, count_groups)), counts.tolist(), strict=True):
+        for atom, group, count in zip(
+            *(x.tolist() for x in np.divmod(keys, count_groups)), counts.tolist(), strict=True
+        ):
             terms[atom][(group,)] = count // int(self.sizes[group])
         for slot in np.flatnonzero(degree > 1).tolist():
             members = self.group[needs.indices[needs.indptr[slot] : needs.indptr[slot + 1]]]
@@ -209,7 +211,9 @@ def kept_by(groups: Any, plan: Plan) -> Kept:
     for group in groups.groups:
         units = np.asarray(plan.keep.get(group.id, range(group.size)), dtype=np.int64)
         if len(units) and (units.min() < 0 or units.max() >= group.size):
-            raise PlanError("plan-mismatch", f"group {group.id!r} has no unit {units.max()}", hint="make the plan again")
+            raise PlanError(
+                "plan-mismatch", f"group {group.id!r} has no unit {units.max()}", hint="make the plan again"
+            )
         mask = np.ones(group.size, np.bool_)
         mask[units] = False
         dead.append(mask)

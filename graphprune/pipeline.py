@@ -104,12 +104,13 @@ def run(model: str | Path | ModelProto | Loaded, settings: Settings, progress: P
 
     if settings.budget is None and settings.plan is None:
         raise UsageError("budget-missing", "no budget is given", where="budget", hint="0.5 keeps half of the MACs")
-    opened = open_model(model, settings, progress)
-    graph, groups = opened.graph, opened.groups
-    fitted = fitting.follow(opened, settings, progress) if settings.plan else fitting.fit(opened, settings, progress)
+    source = read(model, progress)
+    with source.runnable():
+        opened = open_model(source, settings, progress)
+        fitted = fitting.follow(opened, settings, progress) if settings.plan else fitting.fit(opened, settings, progress)
     progress("verify")
-    check = verify(graph, groups, fitted.plan, fitted.model, seed=settings.seed)
-    plan, loaded = fitted.plan, opened.loaded
+    graph, groups, plan, loaded = opened.graph, opened.groups, fitted.plan, source.loaded
+    check = verify(graph, groups, plan, fitted.model, seed=settings.seed)
     report = Report(
         input=side(fitted.before, loaded),
         output=side(fitted.after),

@@ -105,6 +105,9 @@ class Plan:
             text = Path(path).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise PlanError(
-                "plan-unreadable", f"cannot read the plan: {error}", where=str(path), hint="give a file --save-plan wrote"
+                "plan-unreadable",
+                f"cannot read the plan: {error}",
+                where=str(path),
+                hint="give a file --save-plan wrote",
             ) from error
         return cls.from_json(text, where=str(path))

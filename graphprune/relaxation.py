@@ -1,7 +1,7 @@
 """How good any plan within the limits could be: a linear programme over mixtures of widths, and a certificate.
 
-The programme lets every group take a mixture of its choices and replaces the limits by cuts, which add up over the groups.
-From it only the multipliers of the cuts are used: whatever multipliers there are, the least of loss plus priced cuts,
+The programme lets every group take a mixture of its choices and replaces the limits by cuts, which add up over the
+groups. From it only the multipliers of the cuts are used: whatever multipliers there are, the least of loss plus priced cuts,
 taken over all choices of every group by itself, is a lower bound (weak duality). So the bound holds although the
 programme sees some of the choices only, and whatever its tolerance. This is the only file that knows cvxpy.
 """
@@ -17,7 +17,7 @@ from .cost import FloatArray
 from .cuts import Cut, tangents, transports
 from .limits import Limits
 
-TURNS = 3
+TURNS = 2
 CLOSE_ENOUGH = 0.01
 HEAVY = 6
 """At most so many rows get cuts of their own; more are covered by a cut of their weighted sum."""

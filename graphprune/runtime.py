@@ -17,7 +17,15 @@ def runtime_errors() -> tuple[type[Exception], ...]:
     """Return what onnxruntime raises when a model cannot be loaded or run."""
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
-    names = ("Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "NotImplemented", "RuntimeException", "NoSuchFile")
+    names = (
+        "Fail",
+        "InvalidArgument",
+        "InvalidGraph",
+        "InvalidProtobuf",
+        "NotImplemented",
+        "RuntimeException",
+        "NoSuchFile",
+    )
     return (*(getattr(state, n) for n in names if hasattr(state, n)), RuntimeError, ValueError)
 
 

@@ -1,8 +1,8 @@
 """Widths of least loss within the limits: priced widths to start from, then moves at true cost.
 
 The start prices the widths by the gradient of the costs, one multiplier per row (a Lagrangian of the linearised
-problem), and takes the cheapest choice of every group. The scale of the prices is narrowed down so that the true costs are
-within the limits, and the prices are taken anew where that lands. What rounding leaves over is used up by moves.
+problem), and takes the cheapest choice of every group. The scale of the prices is narrowed down so that the true
+costs are within the limits, and the prices are taken anew where that lands. Moves use up what rounding leaves over.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .moves import TINY, Combined, Moves, Place, exchange, fill
 
 COLUMNS = 64
 """How many choices of a group are looked at together."""
-ROUNDS = (6, 12)
+ROUNDS = (6, 20)
 """How often prices are taken anew, for one row and for several, whose weights must settle too."""
 PROBES = 7
 """How many scales of the prices are tried at once."""
@@ -29,21 +29,25 @@ FEW = 4096
 def start(limits: Limits, menu: Menu, base: FloatArray) -> tuple[Place, FloatArray]:
     """Choose widths within the limits by prices, taken first at widths ``base``; returns also the price of every row.
 
-    The smallest widths must be within the limits.
+    The smallest widths must be within the limits. A row that stays below its limit loses weight, the faster the longer
+    it does.
     """
     weight = np.full(len(limits.most), 1 / len(limits.most))
+    haste = np.full(len(weight), 3.0)
     best = Place(limits, menu, np.zeros(len(base), dtype=np.int64))
-    price, low, high = weight / limits.most, -25.0, 25.0
+    low, high = -25.0, 25.0
     for turn in range(ROUNDS[len(weight) > 1]):
         slope = limits.prices(base, weight / limits.most)[:, None] * menu.width
         column, high = _narrow(limits, menu, slope, low, high, 2 if turn else 4)
         place = Place(limits, menu, column)
-        if place.losses.sum() < best.losses.sum():
-            best, price = place, np.exp(high) * weight / limits.most
+        best = place if place.losses.sum() < best.losses.sum() else best
+        price = np.exp(high) * weight / limits.most
         low, high = high - 1.5, high + 1.5
         used = 1 - place.slack / limits.most
-        weight = weight * np.maximum(used / used.max(), 0.3) ** 3
+        short = np.log(np.maximum(used / used.max(), 0.3))
+        weight = weight * np.exp(np.maximum(haste * short, -3.0))
         weight /= weight.sum()
+        haste = np.where(short < -0.002, np.minimum(2 * haste, 100.0), np.maximum(haste / 4, 1.0))
         base = np.sqrt(base * np.maximum(place.width, 0.5))
     return best, price
 

@@ -26,6 +26,10 @@ from .onnx_constants import ConstantEdits, users_of
 from .onnx_values import changed_values, corrections, resolve_reshape
 
 
+TO_THE_END = np.iinfo(np.int32).max
+"""An end of a Slice that no axis reaches."""
+
+
 def rewrite(graph: Graph, plan: Plan, groups: Groups | None = None) -> onnx.ModelProto:
     """Return a copy of the traced model in which every group keeps only the plan's units.
 
@@ -51,6 +55,8 @@ class _Rewriter:
         self.before: dict[int, list[onnx.NodeProto]] = {}
         self.dropped: set[int] = set()
         self.changed: dict[str, Array] = {}
+        self.arguments: dict[tuple[int, int], Array] = {}
+        """What arguments of nodes (node, input) have become so far: each axis that is cut edits its own entry."""
 
     def run(self) -> onnx.ModelProto:
         self.changed = changed_values(self.graph, self.facts, self.kept)
@@ -109,6 +115,8 @@ class _Rewriter:
 
     def _argument(self, k: int, node: Node, place: int, attribute: str) -> tuple[Array | None, bool]:
         """Return the value an argument will have at run time, and whether it is an input (else an attribute)."""
+        if (k, place) in self.arguments:
+            return self.arguments[k, place], place < len(node.inputs) and node.inputs[place] is not None
         name = node.inputs[place] if place < len(node.inputs) else None
         if name is not None:
             if name in self.changed:
@@ -190,7 +198,8 @@ class _Rewriter:
             if picks is not None and name is not None:
                 current, _ = self._argument(k, node, 1, "")
                 assert current is not None
-                self._give_vector(k, 1, name, picks.astype(current.dtype).reshape(current.shape))
+                index = picks.astype(current.dtype)
+                self._give_vector(k, 1, name, index if current.ndim else index.reshape(()))
             return {1}
         if picks is not None:
             self._mend_slice(k, node, mend, picks)
@@ -208,16 +217,29 @@ class _Rewriter:
         size = self.kept.size(mend.src)
         if np.array_equal(np.arange(size)[slice_of(size, int(starts[at]), int(ends[at]), step)], picks):
             return
-        if len(picks) and len(np.unique(np.diff(picks))) <= 1 and (step == 1) == (len(picks) < 2 or picks[1] - picks[0] == 1):
+        if (
+            len(picks)
+            and len(np.unique(np.diff(picks))) <= 1
+            and (step == 1) == (len(picks) < 2 or picks[1] - picks[0] == 1)
+        ):
             last = int(picks[-1]) + (1 if step > 0 else -1)
             for place, attribute, old, new in ((1, "starts", starts, int(picks[0])), (2, "ends", ends, last)):
                 value = old.copy()
                 value[at] = new if new >= 0 else np.iinfo(old.dtype).min
                 self._set_argument(k, node, place, attribute, value)
             return
-        self._slice_to_gather(k, mend, picks)
+        if len(starts) == 1:
+            self._slice_to_gather(k, mend, picks)
+            return
+        self._gather_first(k, mend, picks)
+        for place, attribute, old, neutral in ((1, "starts", starts, 0), (2, "ends", ends, TO_THE_END), (4, "steps", steps, 1)):
+            if old is not None:
+                value = old.copy()
+                value[at] = neutral
+                self._set_argument(k, node, place, attribute, value)
 
     def _set_argument(self, k: int, node: Node, place: int, attribute: str, value: Array) -> None:
+        self.arguments[k, place] = value
         name = node.inputs[place] if place < len(node.inputs) else None
         if name is not None:
             self._give_vector(k, place, name, value)
@@ -225,12 +247,21 @@ class _Rewriter:
             _set_attribute(self._proto(k), attribute, [int(v) for v in value])
 
     def _slice_to_gather(self, k: int, mend: Reselect, picks: IntArray) -> None:
-        """Positions that are no longer evenly spaced need a Gather after a Slice of the other axes."""
+        """Positions that are no longer evenly spaced need a Gather instead of the Slice."""
         proto = self._proto(k)
         name = self.constants.new(f"{proto.output[0]}.index", picks, self.taken)
         gather = helper.make_node("Gather", [proto.input[0], name], [proto.output[0]], name=proto.name, axis=mend.axis)
         gather.doc_string = proto.doc_string
         self.edited[self._proto_index(k)] = gather
+
+    def _gather_first(self, k: int, mend: Reselect, picks: IntArray) -> None:
+        """Where a Slice cuts other axes too, a Gather in front of it takes care of this one."""
+        proto = self._proto(k)
+        index = self.constants.new(f"{proto.output[0]}.index", picks, self.taken)
+        result = self.constants.reserve(f"{proto.output[0]}.picked", self.taken)
+        gather = helper.make_node("Gather", [proto.input[0], index], [result], name=result, axis=mend.axis)
+        self.before.setdefault(self._proto_index(k), []).append(gather)
+        proto.input[0] = result
 
     def _mend_padding(self, k: int, node: Node, mend: Repad) -> set[int]:
         out = self.kept.index(mend.out)
@@ -383,7 +414,11 @@ def _drop_unused(small: onnx.ModelProto, before: onnx.ModelProto, candidates: se
     outputs = {o.name for o in graph.output}
     while True:
         used = outputs | {n for node in graph.node for n in _all_inputs(node)}
-        dead = [n for n in graph.node if n.output and not any(o in used for o in n.output if o) and candidates & set(n.output)]
+        dead = [
+            n
+            for n in graph.node
+            if n.output and not any(o in used for o in n.output if o) and candidates & set(n.output)
+        ]
         candidates |= {name for node in dead for name in node.input}
         for node in dead:
             graph.node.remove(node)

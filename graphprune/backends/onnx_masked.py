@@ -58,7 +58,9 @@ class _Masking:
         self.fresh[name] = numpy_helper.from_array(value, name)
         return name
 
-    def _insert(self, table: dict[int, list[onnx.NodeProto]], node: int, op: str, inputs: list[str], **attrs: int) -> str:
+    def _insert(
+        self, table: dict[int, list[onnx.NodeProto]], node: int, op: str, inputs: list[str], **attrs: int
+    ) -> str:
         name = f"{self.graph.nodes[node].name}.{op}.{len(self.before)}.{len(self.after)}.{len(self.fresh)}"
         table.setdefault(self._at(node), []).append(helper.make_node(op, inputs, [name], name=name, **attrs))
         return name

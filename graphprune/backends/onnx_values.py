@@ -20,7 +20,13 @@ def changed_values(graph: Graph, facts: Facts, kept: Kept) -> dict[str, Array]:
     changed: dict[str, Array] = {}
 
     def value(name: str) -> Array:
-        return changed[name] if name in changed else graph.known[name].value if name in graph.known else graph.parameter(name)
+        return (
+            changed[name]
+            if name in changed
+            else graph.known[name].value
+            if name in graph.known
+            else graph.parameter(name)
+        )
 
     for k, node in enumerate(graph.nodes):
         if node.family != "value":

@@ -84,9 +84,7 @@ def written_size(model: ModelProto, external: Mapping[str, External] | None = No
     return encoded_size(light) + _data_size(placed)
 
 
-def _externalise(
-    model: ModelProto, external: Mapping[str, External], location: str
-) -> tuple[ModelProto, list[Placed]]:
+def _externalise(model: ModelProto, external: Mapping[str, External], location: str) -> tuple[ModelProto, list[Placed]]:
     """Return the model with the chosen tensors' bytes elsewhere, and where: (offset, tensor with its bytes)."""
     if not external:
         return model, []

@@ -55,4 +55,3 @@ def usage_error(error: CycloptsError) -> UsageError:
     message = SUGGESTION.sub("", words).rstrip(".") if found else words.rstrip(".")
     hint = f"{found[1][0].lower()}{found[1][1:]} {SEE_HELP}" if found else SEE_HELP
     return UsageError(code, message, where="command line", hint=hint)
-

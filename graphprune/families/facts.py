@@ -116,8 +116,9 @@ class Statistic:
 class Facts:
     """Collects what the rules say. ``ins`` and ``outs`` are the dimensions of the current node's tensors."""
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, *, by_factors: bool = False) -> None:
         self.graph = graph
+        self.by_factors = by_factors
         self.size: list[int] = []
         self.parent: list[int] = []
         self.factors: dict[Dim, Dims] = {}

@@ -22,11 +22,15 @@ def couple(node: Node, ins: list[Dims | None], outs: list[Dims], facts: Facts) -
         if dims is not None and place > 0:
             for axis in range(len(dims)):
                 facts.role(place, axis, "scale" if place == 1 else "norm")
-    statistics = [bound[name] for letter in attrs.get("statistics", ()) for name in bound if name.rstrip("0123456789") == letter]
+    statistics = [
+        bound[name] for letter in attrs.get("statistics", ()) for name in bound if name.rstrip("0123456789") == letter
+    ]
     if statistics and ins[0] is not None:
         rank = len(ins[0])
         axes = {position(operands[0], rank, name) for name in bound if name.rstrip("0123456789") in attrs["statistics"]}
-        facts.statistic(sorted(a for a in axes if a is not None), statistics, f"{node.op} takes statistics over this axis")
+        facts.statistic(
+            sorted(a for a in axes if a is not None), statistics, f"{node.op} takes statistics over this axis"
+        )
     for letter in attrs.get("spatial", ()):
         for name in bound:
             if name.rstrip("0123456789") == letter:

@@ -142,7 +142,9 @@ def _sizes_of(name: str, fixed: list[int | None], symbols: list[str], given: Seq
                 where="--input-shape", hint="give one positive size an axis; fixed axes keep their size",
             )  # fmt: skip
         return tuple(given)
-    unknown = [f"axis {k} ({symbols[k]})" if symbols[k] else f"axis {k}" for k, n in enumerate(fixed) if n is None and k > 0]
+    unknown = [
+        f"axis {k} ({symbols[k]})" if symbols[k] else f"axis {k}" for k, n in enumerate(fixed) if n is None and k > 0
+    ]
     if unknown:
         example = ",".join(str(n or (1 if k == 0 else symbols[k] or "N")) for k, n in enumerate(fixed))
         raise ModelError(
@@ -163,7 +165,9 @@ def _other_sizes(sizes: Mapping[str, Shape], dynamic: Mapping[str, tuple[bool, .
         return n + (step if n != step else 2 * step)
 
     return {
-        name: tuple(other(n, k, len(shape)) if d else n for k, (n, d) in enumerate(zip(shape, dynamic[name], strict=True)))
+        name: tuple(
+            other(n, k, len(shape)) if d else n for k, (n, d) in enumerate(zip(shape, dynamic[name], strict=True))
+        )
         for name, shape in sizes.items()
     }
 
@@ -212,7 +216,12 @@ def _assemble(
     outputs = tuple(o.name for o in model.graph.output)
     folded = fold_permutations(nodes, found.shape, outputs)
     source = OnnxSource(
-        model, constants, tuple(tuple(origin[k] for k in run) for run in folded.origin), dict(sizes), loaded, found.dtype
+        model,
+        constants,
+        tuple(tuple(origin[k] for k in run) for run in folded.origin),
+        dict(sizes),
+        loaded,
+        found.dtype,
     )
     tensors = _tensors(model, constants, found, other)
     return Graph(tensors, tuple(folded.nodes), tuple(sizes), outputs, known, parameter, source)

@@ -153,7 +153,9 @@ def _last_axes_norm(c: Context) -> Lowered:
 
 def _axes_norm(c: Context) -> Lowered:
     """Lp and mean-variance normalisation: statistics over given axes, no parameters."""
-    axes = c.attrs.get("axes", [0, 2, 3]) if c.node.op_type == "MeanVarianceNormalization" else [c.attrs.get("axis", -1)]
+    axes = (
+        c.attrs.get("axes", [0, 2, 3]) if c.node.op_type == "MeanVarianceNormalization" else [c.attrs.get("axis", -1)]
+    )
     chosen = {a % c.rank() for a in axes}
     words = " ".join(f"d{k}" if k in chosen else f"b{k}" for k in range(c.rank()))
     return "norm", {"pattern": f"{words} -> {words}", "statistics": ("d",)}

@@ -74,7 +74,9 @@ def _divide(values: Sequence[Any], attrs: Attributes) -> Array:
 
 def _reshape(values: Sequence[Any], attrs: Attributes) -> Array:
     data, shape = values[0], values[1] if len(values) > 1 else attrs["shape"]
-    return np.reshape(data, [data.shape[i] if n == 0 and not attrs.get("allowzero") else int(n) for i, n in enumerate(shape)])
+    return np.reshape(
+        data, [data.shape[i] if n == 0 and not attrs.get("allowzero") else int(n) for i, n in enumerate(shape)]
+    )
 
 
 def _unsqueeze(values: Sequence[Any], attrs: Attributes) -> Array:

@@ -73,16 +73,16 @@ def _permutation_from(
     found = permuted_axis(shapes[source], steps)
     if found is None:
         return None
-    axis, index = found
+    axis, parts = found
     last = nodes[run[-1]]
-    attrs = {"axis": axis, "index": index}
+    attrs = {"axis": axis, "index": _index(parts), "factors": [(size, stride) for _, size, stride in parts]}
     return Node(first.name, "Shuffle", "permutation", (source,), last.outputs, attrs), tuple(run)
 
 
-def permuted_axis(start: Shape, steps: Sequence[tuple[str, Shape, Sequence[int]]]) -> tuple[int, Array] | None:
-    """Return (axis, index) if reshapes and transposes only permute one axis of a tensor of shape ``start``.
+def permuted_axis(start: Shape, steps: Sequence[tuple[str, Shape, Sequence[int]]]) -> tuple[int, list[Factor]] | None:
+    """Return (axis, its factors in their new order) if reshapes and transposes only permute one axis of a tensor.
 
-    ``steps`` lists (family, output shape, perm). The axes are followed as lists of factors, so that no tensor is made.
+    ``start`` is the tensor's shape, ``steps`` lists (family, output shape, perm). The axes are followed as lists of factors, so that no tensor is made.
     """
     factors: list[list[Factor]] = [[(axis, n, 1)] for axis, n in enumerate(start)]
     for family, shape, perm in steps:
@@ -118,19 +118,24 @@ def _regroup(flat: list[Factor], shape: Shape) -> list[list[Factor]] | None:
     return None if queue else result
 
 
-def _single_permutation(start: Shape, factors: list[list[Factor]]) -> tuple[int, Array] | None:
-    """Turn final factors into one permuted axis, if every other axis came back as it was."""
+def _single_permutation(start: Shape, factors: list[list[Factor]]) -> tuple[int, list[Factor]] | None:
+    """Return the one permuted axis and its factors, if every other axis came back as it was."""
     if len(factors) != len(start):
         return None
     moved = None
     for axis, parts in enumerate(factors):
         if any(origin != axis for origin, _, _ in parts) or int(np.prod([s for _, s, _ in parts])) != start[axis]:
             return None
-        index = np.zeros(1, np.int64)
-        for _, size, stride in parts:
-            index = (index[:, None] + np.arange(size) * stride).ravel()
-        if not np.array_equal(index, np.arange(start[axis])):
+        if not np.array_equal(_index(parts), np.arange(start[axis])):
             if moved is not None:
                 return None
-            moved = (axis, index)
+            moved = (axis, parts)
     return moved
+
+
+def _index(parts: Sequence[Factor]) -> Array:
+    """Return for every new position the old one."""
+    index = np.zeros(1, np.int64)
+    for _, size, stride in parts:
+        index = (index[:, None] + np.arange(size) * stride).ravel()
+    return index

@@ -43,7 +43,8 @@ def agreement_of(check: Verification) -> Agreement:
 def groups_of(groups: Groups, plan: Plan) -> tuple[GroupReport, ...]:
     """Return every group with the units it keeps; one that the plan does not name keeps all."""
     return tuple(
-        GroupReport(g.id, g.kind, g.size, tuple(plan.keep.get(g.id, range(g.size))), bool(g.exact)) for g in groups.groups
+        GroupReport(g.id, g.kind, g.size, tuple(plan.keep.get(g.id, range(g.size))), bool(g.exact))
+        for g in groups.groups
     )
 
 

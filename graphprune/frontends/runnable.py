@@ -1,0 +1,99 @@
+"""Does onnxruntime take the model at all? Asked of a copy without weights, in a thread, while other work goes on."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from ..errors import ModelError
+from .tensors import constant_tensor, is_large, without_bytes
+
+if TYPE_CHECKING:
+    from onnx import ModelProto, TensorProto
+
+NOISE = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : |/onnxruntime_src/\S+:\d+ |onnxruntime::[^\"]*?\) (?=[A-Z])")
+
+
+class Runnable:
+    """A context that raises ModelError at its end where onnxruntime cannot run the model.
+
+    The error takes the place of whatever the work inside made of such a model.
+    """
+
+    def __init__(self, model: ModelProto, where: str) -> None:
+        executor = ThreadPoolExecutor(1)
+        self.answer: Future[str | None] = executor.submit(objection, model)
+        self.where = where
+        executor.shutdown(wait=False)
+
+    def __enter__(self) -> Runnable:
+        """Begin the other work."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        """Wait for the answer, unless the work was interrupted."""
+        if kind is not None and not issubclass(kind, Exception):
+            return
+        words = self.answer.result()
+        if words is not None:
+            hint = "check that it runs by itself; custom operators and other devices than the CPU are not supported"
+            message = f"onnxruntime cannot run the model: {words}"
+            raise ModelError("model-does-not-run", message, where=self.where, hint=hint)
+
+
+def objection(model: ModelProto) -> str | None:
+    """Return what onnxruntime says against a model, None if nothing.
+
+    The copy without weights costs a few per cent of the real session. What it objects to is asked of the model itself.
+    """
+    from ..runtime import RUNTIME_ERRORS, session
+
+    try:
+        session(weights_as_inputs(model), optimise=False)
+    except RUNTIME_ERRORS:
+        try:
+            session(model)
+        except RUNTIME_ERRORS as error:
+            return said(error)
+    return None
+
+
+def said(error: Exception) -> str:
+    """Return onnxruntime's message in one line, without the names of its functions."""
+    words = " ".join(NOISE.sub("", str(error)).split())
+    return words if len(words) < 300 else f"{words[:300]} ..."
+
+
+def weights_as_inputs(model: ModelProto) -> ModelProto:
+    """Copy a model with its large weights turned into inputs of the same names, types and shapes."""
+    from onnx import helper
+
+    light = without_bytes(model, is_large)
+    large = dict(_large(model))
+    for k in reversed(range(len(light.graph.initializer))):
+        if light.graph.initializer[k].name in large:
+            del light.graph.initializer[k]
+    for k in reversed(range(len(light.graph.node))):
+        node = light.graph.node[k]
+        if node.op_type == "Constant" and node.output[0] in large:
+            del light.graph.node[k]
+    known = {value.name for value in light.graph.input}
+    light.graph.input.extend(
+        helper.make_tensor_value_info(name, tensor.data_type, list(tensor.dims))
+        for name, tensor in large.items()
+        if name not in known
+    )
+    return light
+
+
+def _large(model: ModelProto) -> Iterator[tuple[str, TensorProto]]:
+    yield from ((t.name, t) for t in model.graph.initializer if is_large(t))
+    for node in model.graph.node:
+        tensor = constant_tensor(node)
+        if tensor is not None and is_large(tensor):
+            yield node.output[0], tensor
