@@ -25,18 +25,18 @@ def ranking(scores: FloatArray) -> IntArray:
     return np.argsort(-scores, kind="stable")
 
 
-def losses(scores: FloatArray, objective: Objective) -> FloatArray:
-    """Loss of keeping the best 0, 1, ... all units, shape (units + 1,), as Scores describes.
+def losses(ranked: FloatArray, objective: Objective) -> FloatArray:
+    """Loss of keeping the best 0, 1, ... all units, shape (units + 1,), given the scores from the best to the worst.
 
-    For "retained" negative scores count as zero; a group without any mass loses nothing at any width.
+    As Scores describes; for "retained" negative scores count as zero, and a group without any mass loses nothing at
+    any width.
     """
-    ranked = scores[ranking(scores)]
     if objective == "sum":
         return np.append(np.cumsum(ranked[::-1])[::-1], 0.0)
     mass = np.maximum(ranked, 0.0)
     if not mass.any():
         return np.zeros(len(mass) + 1)
-    kept = np.cumsum(mass / mass.max())
+    kept = np.cumsum(mass / mass[0])
     with np.errstate(divide="ignore"):
         return np.asarray(0.0 - len(mass) * np.log(np.append(0.0, kept) / kept[-1]))
 

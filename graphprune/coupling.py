@@ -11,6 +11,7 @@ from fnmatch import fnmatchcase
 
 import numpy as np
 
+from .branches import vanishing_groups
 from .costing import derive_costs
 from .errors import UsageError
 from .families import RULES, opaque
@@ -248,6 +249,7 @@ def _groups(graph: Graph, layout: Layout) -> tuple[Group, ...]:
     is_unit = layout.group >= 0
     np.minimum.at(inexact, layout.group[is_unit], layout.units.inexact[is_unit])
     taken: Counter[str] = Counter()
+    vanishing = vanishing_groups(graph, layout)
     result = []
     for g, size in enumerate(layout.sizes.tolist()):
         name = _name(graph, members[g]) if members[g] else _name_of_filled(graph, layout, g)
@@ -256,7 +258,7 @@ def _groups(graph: Graph, layout: Layout) -> tuple[Group, ...]:
         exact = inexact[g] == NO_REASON
         reason = "" if exact else layout.facts.inexact[int(inexact[g])].reason
         kind = _kind(graph, layout, g, members[g], exact=exact)
-        result.append(Group(label, kind, size, tuple(m for m, _ in members[g]), exact, reason))
+        result.append(Group(label, kind, size, tuple(m for m, _ in members[g]), exact, reason, g in vanishing))
     return tuple(result)
 
 

@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .choices import Choices
 from .cost import FloatArray, IntArray
@@ -208,16 +207,16 @@ def _spread(choices: Choices, edges: Edges, curves: Curves, shares: Sequence[Flo
 def _young(x: FloatArray, y: FloatArray, knot: IntArray, slope: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Return a(x), b(y) with a(x) + b(y) <= x * y for all pairs, from slopes of a between knots.
 
-    ``a`` is the integral of the curve through the slopes; ``b(y)`` is the least of x * y - a(x). As the curve falls,
-    that is where it crosses y; both neighbours are looked at, so that rounding cannot spoil the inequality.
+    ``a`` is the integral of the curve through the slopes; ``b(y)`` is the least of x * y - a(x), which is where the
+    falling curve crosses y.
     """
     ends = x[knot]
-    some = np.diff(ends) > 0
+    some = ends[1:] > ends[:-1]
     middle = ((ends[1:] + ends[:-1]) / 2)[some]
     if not len(middle):
         return np.zeros(len(x)), x[0] * y
     curve = np.interp((x[1:] + x[:-1]) / 2, middle, np.minimum.accumulate(slope[some]))
-    a = np.append(0.0, np.cumsum(curve * np.diff(x)))
+    a = np.zeros(len(x))
+    np.cumsum(curve * (x[1:] - x[:-1]), out=a[1:])
     cross = np.searchsorted(-curve, -y)
-    near: NDArray[np.int64] = np.clip(cross[:, None] + np.array([-1, 0, 1]), 0, len(x) - 1)
-    return a, np.asarray((x[near] * y[:, None] - a[near]).min(axis=1))
+    return a, x[cross] * y - a[cross]

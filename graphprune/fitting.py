@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from .pipeline import Opened, Settings
     from .plan import Plan
+    from .scores import Scores
     from .scoring import ScoringPass
 
 TRIES = 5
@@ -48,16 +49,13 @@ def fit(opened: Opened, settings: Settings, progress: Callable[[str], None]) -> 
 
     Raises BudgetError when the budget is out of reach.
     """
-    from .solve import solve
-
     assert settings.budget is not None
     progress("score")
     scores = scoring_pass(settings)(opened.graph, opened.groups)
     asked = settings.budget
     for _ in range(TRIES):
         progress("solve")
-        plan = solve(opened.groups, scores, asked, min_width=settings.min_width, multiple=settings.multiple)
-        plan = replace(plan, budget=settings.budget.to_dict(), seed=settings.seed)
+        plan = _solved(opened, scores, asked, settings)
         fitted = _apply(opened, plan, progress)
         over = _excess(fitted, settings.budget)
         if not over:
@@ -65,6 +63,19 @@ def fit(opened: Opened, settings: Settings, progress: Callable[[str], None]) -> 
         asked = _tightened(asked, over, opened)
     hint = "raise the budget a little, and please report this with the model"
     raise BudgetError("budget-missed", _words(fitted, over), where="--budget", hint=hint)
+
+
+def _solved(opened: Opened, scores: Scores, asked: Budget, settings: Settings) -> Plan:
+    """Solve for a budget that may be tighter than the settings', and note how the plan can be replayed."""
+    from .solve import solve
+
+    assert settings.budget is not None
+    groups = opened.groups
+    plan = solve(
+        groups, scores, asked, min_width=settings.min_width, multiple=settings.multiple, seed=settings.seed
+    )
+    limits: dict[str, float | str] = {str(metric): limit for metric, limit in settings.budget.to_dict().items()}
+    return replace(plan, budget=limits, coupling={"keep": list(groups.keep), "allow_inexact": groups.allow_inexact})
 
 
 def scoring_pass(settings: Settings) -> ScoringPass:
@@ -86,13 +97,14 @@ def _apply(opened: Opened, plan: Plan, progress: Callable[[str], None]) -> Fitte
     from .count import count
     from .frontends.onnx import trace
 
+    loaded = opened.source.loaded
     progress("rewrite")
     small = rewrite(opened.graph, plan, opened.groups)
     progress("count")
     shapes = {name: opened.graph.shape(name) for name in opened.graph.inputs}
     after: dict[Metric, float] = dict(count(trace(small, input_shapes=shapes)))
-    after["size"] = written_size(small, opened.loaded.external if opened.loaded else {})
-    before = {**opened.groups.costs.full, "size": float(opened.bytes)}
+    after["size"] = written_size(small, loaded.external if loaded else {})
+    before = {**opened.groups.costs.full, "size": float(opened.source.bytes)}
     return Fitted(plan, small, before, after)
 
 

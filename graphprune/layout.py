@@ -185,6 +185,10 @@ class Kept:
         """Return the kept sizes of several dimensions."""
         return tuple(self.size(d) for d in dims)
 
+    def empties(self, dims: Sequence[Dim]) -> bool:
+        """Tell whether nothing is left along one of these dimensions."""
+        return any((index := self.index(d)) is not None and not len(index) for d in dims)
+
     def changes(self, dims: Sequence[Dim]) -> bool:
         """Tell whether anything is cut along these dimensions."""
         return any(self.index(d) is not None for d in dims)

@@ -53,7 +53,8 @@ class Limits:
             rows = costs.peaks(limit) if metric == "memory" else getattr(costs, metric)
             if rows.rows and costs.full[metric] > limit:
                 parts.append(rows)
-                most.append(np.full(rows.rows, limit))
+                exact = costs.full[metric] < 2.0**53  # sums of whole numbers up to here have no rounding
+                most.append(np.full(rows.rows, limit if exact else limit * (1 - 1e-12)))
         n = len(costs.sizes)
         return cls(_stack(parts, n), np.concatenate(most) if most else np.zeros(0))
 
@@ -64,6 +65,10 @@ class Limits:
     def holds(self, widths: NDArray[np.generic]) -> NDArray[np.bool_]:
         """Whether all rows are within their limits, shape (...)."""
         return np.asarray((self.slack(widths) >= 0).all(axis=-1))
+
+    def used(self, widths: NDArray[np.generic]) -> FloatArray:
+        """Return the largest part of a limit that is used, shape (...)."""
+        return np.asarray((1 - self.slack(widths) / self.most).max(axis=-1))
 
     @cached_property
     def incidences(self) -> Incidences:

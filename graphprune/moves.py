@@ -47,11 +47,6 @@ class Place:
         """How far every row is below its limit, shape (rows,)."""
         return self.limits.slack(self.width)
 
-    @property
-    def used(self) -> float:
-        """The largest part of a limit that is used."""
-        return float((1 - self.slack / self.limits.most).max())
-
     @cached_property
     def gain(self) -> FloatArray:
         """Change of the loss by every move, shape (groups, columns)."""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
     from .frontends.load import Loaded
+    from .frontends.runnable import Runnable
     from .graph import Graph
     from .groups import Groups
     from .scoring import ScoringPass
@@ -44,14 +45,28 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Opened:
-    """A model read, traced and coupled; ``bytes`` is the size of its file, ``loaded`` is None for one from memory."""
+class Source:
+    """A model read and checked; ``bytes`` is the size of its file, ``loaded`` is None for one from memory."""
 
-    graph: Graph
-    groups: Groups
+    model: ModelProto
     loaded: Loaded | None
     bytes: int
     warnings: tuple[str, ...]
+
+    def runnable(self) -> Runnable:
+        """Return a context that ends with ModelError where onnxruntime cannot run the model."""
+        from .frontends.runnable import Runnable
+
+        return Runnable(self.model, str(self.loaded.path) if self.loaded else "model")
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A model traced and coupled."""
+
+    source: Source
+    graph: Graph
+    groups: Groups
 
 
 @dataclass(frozen=True)
@@ -130,33 +145,8 @@ def run(model: str | Path | ModelProto | Loaded, settings: Settings, progress: P
     return Pruned(fitted.model, report, plan)
 
 
-def open_model(model: str | Path | ModelProto | Loaded, settings: Settings, progress: Progress = silent) -> Opened:
-    """Read, trace and couple a model.
-
-    A plan brings the options it was coupled with. Raises ModelError, UsageError, and PlanError for a plan that was made
-    for another model.
-    """
-    from .coupling import couple
-    from .frontends.onnx import trace
-
-    source, loaded, size, warnings = _read(model, progress)
-    progress("trace")
-    graph = trace(source, input_shapes=settings.input_shapes)
-    progress("couple")
-    options = settings.plan.coupling if settings.plan else {}
-    keep = options.get("keep", settings.keep)
-    _check_patterns(graph, keep)
-    groups = couple(graph, keep=keep, allow_inexact=bool(options.get("allow_inexact", settings.allow_inexact)))
-    if settings.plan and settings.plan.fingerprint != groups.fingerprint:
-        words = "the plan was made for another model: its groups are not this model's"
-        raise PlanError("plan-mismatch", words, where="--plan", hint="make a plan for this model with --save-plan")
-    return Opened(graph, groups, loaded, size, (*warnings, *graph.notes))
-
-
-def _read(
-    model: str | Path | ModelProto | Loaded, progress: Progress
-) -> tuple[ModelProto | Loaded, Loaded | None, int, tuple[str, ...]]:
-    """Return what to trace, what was loaded from a file, bytes, and warnings."""
+def read(model: str | Path | ModelProto | Loaded, progress: Progress = silent) -> Source:
+    """Read and check a model, unless that is done; raises ModelError."""
     from onnx import ModelProto
 
     from .frontends.check import checked
@@ -165,11 +155,32 @@ def _read(
 
     if isinstance(model, ModelProto):
         proto, warnings = checked(model, "model")
-        return proto, None, encoded_size(proto), warnings
+        return Source(proto, None, encoded_size(proto), warnings)
     if isinstance(model, (str, Path)):
         progress("load")
         model = load(model)
-    return model, model, model.bytes, model.warnings
+    return Source(model.model, model, model.bytes, model.warnings)
+
+
+def open_model(source: Source, settings: Settings, progress: Progress = silent) -> Opened:
+    """Trace and couple a model; a plan brings the options that it was coupled with.
+
+    Raises ModelError, UsageError, and PlanError for a plan that was made for another model.
+    """
+    from .coupling import couple
+    from .frontends.onnx import trace
+
+    progress("trace")
+    graph = trace(source.loaded or source.model, input_shapes=settings.input_shapes)
+    progress("couple")
+    options = settings.plan.coupling if settings.plan else {}
+    keep = options.get("keep", settings.keep)
+    _check_patterns(graph, keep)
+    groups = couple(graph, keep=keep, allow_inexact=bool(options.get("allow_inexact", settings.allow_inexact)))
+    if settings.plan and settings.plan.fingerprint != groups.fingerprint:
+        words = "the plan was made for another model: its groups are not this model's"
+        raise PlanError("plan-mismatch", words, where="--plan", hint="make a plan for this model with --save-plan")
+    return Opened(source, graph, groups)
 
 
 def _check_patterns(graph: Graph, patterns: Sequence[str]) -> None:
@@ -188,7 +199,7 @@ def _check_patterns(graph: Graph, patterns: Sequence[str]) -> None:
 
 
 def _warnings(opened: Opened, plan: Plan, check: Verification) -> tuple[str, ...]:
-    warnings = list(opened.warnings)
+    warnings = [*opened.source.warnings, *opened.graph.notes]
     if all(len(units) == plan.sizes[name] for name, units in plan.keep.items()):
         warnings.append("nothing was removed: the model is within the budget as it is")
     if not check.exact:

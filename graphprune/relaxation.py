@@ -1,9 +1,9 @@
 """How good any plan within the limits could be: a linear programme over mixtures of widths, and a certificate.
 
 The programme lets every group take a mixture of its choices and replaces the limits by cuts, which add up over the
-groups. From it only the multipliers of the cuts are used: whatever multipliers there are, the least of loss plus priced cuts,
-taken over all choices of every group by itself, is a lower bound (weak duality). So the bound holds although the
-programme sees some of the choices only, and whatever its tolerance. This is the only file that knows cvxpy.
+groups. It is stated by its dual, as only the multipliers of the cuts are used: for any of them, the least of loss plus
+priced cuts, taken over all choices of every group by itself, is a lower bound (weak duality). So the bound holds
+although the programme sees some of the choices only, and whatever its tolerance. This file alone knows cvxpy.
 """
 
 from __future__ import annotations
@@ -18,17 +18,22 @@ from .cuts import Cut, tangents, transports
 from .limits import Limits
 
 TURNS = 2
-CLOSE_ENOUGH = 0.01
+"""How often cuts are added."""
+CLOSE_ENOUGH = 0.02
+"""A gap that is not worth another turn."""
 HEAVY = 6
 """At most so many rows get cuts of their own; more are covered by a cut of their weighted sum."""
+SETTLED = 0.1
+"""A change of the prices that is not worth another turn."""
 SAFETY = 1e-9
+"""What is taken off the bound for rounding, relative to the sums it is made of."""
 
 
 def lower_bound(limits: Limits, choices: Choices, widths: FloatArray, price: FloatArray, loss: float) -> float:
     """Return a lower bound on the loss of all choices within the limits.
 
     ``widths`` are the best found, of this ``loss``, and ``price`` the worth of a unit of every row there: the cuts are
-    made to fit them. Cuts are added at the programme's own prices while the gap is above CLOSE_ENOUGH.
+    made to fit them, and once more to the programme's own prices where those differ and the gap is not small.
     """
     best = float(np.minimum.reduceat(choices.loss, choices.start).sum())
     base = np.maximum(widths, 0.5)
@@ -41,7 +46,9 @@ def lower_bound(limits: Limits, choices: Choices, widths: FloatArray, price: Flo
         cuts += transports(limits, choices, base, price, weights)
         multiplier = _solve(choices, cuts, widths)
         best = max(best, certificate(choices, cuts, multiplier))
-        price = np.array([c.weight for c in cuts]).T @ multiplier
+        before, price = price, np.array([c.weight for c in cuts]).T @ multiplier
+        if np.abs(price - before) @ limits.most <= SETTLED * (before @ limits.most):
+            break
     return min(best, loss)
 
 
@@ -77,11 +84,13 @@ def _solve(choices: Choices, cuts: Sequence[Cut], widths: FloatArray) -> FloatAr
     import cvxpy as cp
     from scipy.sparse import csr_array
 
-    column = _columns(choices, widths)
-    shape = (len(column), len(choices.start))
-    member = csr_array((np.ones(len(column)), (np.arange(len(column)), choices.owner[column])), shape=shape)
-    value, most = np.array([c.value[column] for c in cuts]), np.array([c.most for c in cuts])
-    multiplier, least = cp.Variable(len(cuts), nonneg=True), cp.Variable(len(choices.start))
-    below = member @ least - value.T @ multiplier <= choices.loss[column]
-    cp.Problem(cp.Maximize(cp.sum(least) - most @ multiplier), [below]).solve(solver=cp.HIGHS)
-    return np.maximum(np.asarray(multiplier.value, dtype=np.float64), 0.0)
+    column, groups = _columns(choices, widths), len(choices.start)
+    prices = np.zeros((len(column) + len(cuts), groups + len(cuts)))
+    prices[np.arange(len(column)), choices.owner[column]] = 1.0
+    prices[: len(column), groups:] = -np.array([c.value[column] for c in cuts]).T
+    prices[len(column) :, groups:] = -np.eye(len(cuts))
+    gains = np.append(np.ones(groups), [-c.most for c in cuts])
+    dual = cp.Variable(len(gains))  # the least priced loss of every group, then the multipliers
+    most = np.append(choices.loss[column], np.zeros(len(cuts)))
+    cp.Problem(cp.Maximize(gains @ dual), [csr_array(prices) @ dual <= most]).solve(solver=cp.HIGHS, ignore_dpp=True)
+    return np.maximum(np.asarray(dual.value, dtype=np.float64)[groups:], 0.0)

@@ -56,11 +56,16 @@ def real_inputs(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
 
 
 def feeds(
-    model: onnx.ModelProto, sizes: Mapping[str, Sequence[int]], seed: int, limits: Mapping[str, int] | None = None
+    model: onnx.ModelProto,
+    sizes: Mapping[str, Sequence[int]],
+    seed: int,
+    limits: Mapping[str, int] | None = None,
+    *,
+    positive: bool = False,
 ) -> Feeds:
-    """Return random inputs: Gaussian for floats, integers below ``limits`` where given, else 0 and 1.
+    """Return random inputs: Gaussian floats (or uniform ones, if ``positive``) and integers below ``limits``.
 
-    Integer inputs are most often token ids, masks or lengths, for all of which 0 and 1 are valid.
+    Where no limit is known an integer is 1: most often it is a mask or a length, and a mask of zeros makes NaN.
     """
     rng = np.random.default_rng(seed)
     result: Feeds = {}
@@ -70,8 +75,8 @@ def feeds(
         dtype = helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
         shape = tuple(sizes[value.name])
         if dtype.kind in "biu":
-            top = 2 if dtype.kind == "b" else (limits or {}).get(value.name, 2)
-            result[value.name] = rng.integers(0, top, shape).astype(dtype)
+            top = (limits or {}).get(value.name)
+            result[value.name] = (np.ones(shape) if top is None else rng.integers(0, top, shape)).astype(dtype)
         else:
-            result[value.name] = rng.standard_normal(shape).astype(dtype)
+            result[value.name] = (rng.random(shape) if positive else rng.standard_normal(shape)).astype(dtype)
     return result

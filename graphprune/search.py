@@ -7,14 +7,12 @@ costs are within the limits, and the prices are taken anew where that lands. Mov
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
 from .choices import Choices, Menu
 from .cost import FloatArray, IntArray
 from .limits import Limits
-from .moves import TINY, Combined, Moves, Place, exchange, fill
+from .moves import LEEWAY, TINY, TRIES, Combined, Moves, Place, exchange, fill
 
 COLUMNS = 64
 """How many choices of a group are looked at together."""
@@ -107,7 +105,7 @@ def use_up(limits: Limits, choices: Choices, widths: FloatArray, price: FloatArr
     """Raise single widths until ``part`` of a limit is used, where that costs no loss: the fewest that reach it."""
     menu = Menu.near(choices, widths, COLUMNS)
     place = Place(limits, menu, menu.find(widths))
-    while place.used < part:
+    while limits.used(place.width) < part:
         worth = place.weighed(price)
         allowed = place.fits & (place.gain <= TINY) & (worth > 0)
         if not allowed.any():
@@ -130,9 +128,8 @@ def stretch(limits: Limits, choices: Choices, widths: FloatArray, price: FloatAr
     place = Place(limits, menu, menu.find(widths))
     down, up = Moves.both(place, price)
     pairs = Combined.of(place, (down, up))
-    pairs = replace(pairs, gain=np.where(down.group[:, None] == up.group, np.inf, down.gain[:, None] + up.gain))
-    order = np.argsort(pairs.gain, axis=None, kind="stable")
+    gain = np.where((down.group[:, None] == up.group) | (pairs.over > LEEWAY), np.inf, down.gain[:, None] + up.gain)
+    order = np.argsort(gain, axis=None, kind="stable")[: 8 * TRIES]
     after = pairs.widths(place, order)
-    used = (1 - limits.slack(after) / limits.most).max(axis=1, initial=0.0)
-    good = np.flatnonzero((used <= 1) & (used >= part) & np.isfinite(pairs.gain.flat[order]))
+    good = np.flatnonzero(limits.holds(after) & (limits.used(after) >= part) & np.isfinite(gain.flat[order]))
     return np.asarray(after[good[0]]) if len(good) else widths

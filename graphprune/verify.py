@@ -48,8 +48,7 @@ def verify(graph: Graph, groups: Groups, plan: Plan, small: onnx.ModelProto, *, 
     source: OnnxSource = graph.source
     reference = masked(graph, groups, plan)
     exact = all(g.exact for g in groups.groups if len(plan.keep[g.id]) < g.size)
-    runs = [feeds(source.model, source.input_sizes, seed, integer_limits(graph))]
-    wanted = _original_runs(reference, runs)
+    runs, wanted = _original_runs(graph, reference, seed)
     try:
         ours = session(small)
         results = [(ours.run(None, run), y) for run, y in zip(runs, wanted, strict=True)]
@@ -79,16 +78,36 @@ def integer_limits(graph: Graph) -> dict[str, int]:
     return limits
 
 
-def _original_runs(reference: onnx.ModelProto, runs: Sequence[Feeds]) -> list[list[Any]]:
-    """Run the masked original; when that fails, the model itself cannot run at these sizes."""
+def _original_runs(graph: Graph, reference: onnx.ModelProto, seed: int) -> tuple[list[Feeds], list[list[Any]]]:
+    """Run the masked original on inputs for which it says something; when it fails, the model itself cannot run."""
+    source: OnnxSource = graph.source
+    limits = integer_limits(graph)
     try:
         theirs = session(reference)
-        return [theirs.run(None, run) for run in runs]
+        for positive in (False, True):
+            runs = [feeds(source.model, sizes, seed, limits, positive=positive) for sizes in _sizes_to_check(graph)]
+            results = [theirs.run(None, run) for run in runs]
+            if all(_says_something(y) for result in results for y in result):
+                return runs, results
     except RUNTIME_ERRORS as error:
         raise ModelError(
             "model-does-not-run", f"onnxruntime cannot run the model on random inputs: {first_line(error)}",
             hint="check that it runs by itself, and give sizes it accepts with --input-shape",
         ) from error  # fmt: skip
+    raise VerificationError(
+        "nothing-to-compare", "the model gives no finite number on random inputs, so the pruned one cannot be checked",
+        hint="give other sizes with --input-shape",
+    )  # fmt: skip
+
+
+def _sizes_to_check(graph: Graph) -> list[dict[str, tuple[int, ...]]]:
+    return [dict(graph.source.input_sizes)]
+
+
+def _says_something(output: Any) -> bool:
+    if not isinstance(output, np.ndarray) or output.dtype.kind not in "fc" or not output.size:
+        return True
+    return bool(np.isfinite(output).any())
 
 
 def _compare(graph: Graph, mine: Sequence[Any], wanted: Sequence[Any]) -> Verification:

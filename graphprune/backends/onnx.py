@@ -12,17 +12,19 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import helper
+from onnx import helper, numpy_helper
 
+from ..branches import follow, users_of
 from ..coupling import couple, parameter_dims
-from ..families.facts import Derived, Dim, Dims, Facts, Mend, Repad, Reselect, SizeAttribute, SizesInput
+from ..errors import PlanError
+from ..families.facts import Derived, Dims, Facts, Mend, Repad, Reselect, SizeAttribute, SizesInput
 from ..frontends.onnx import OnnxSource
 from ..frontends.onnx_values import attributes, slice_of
 from ..graph import Array, Graph, Node
 from ..groups import Groups, IntArray
 from ..layout import Kept, kept_by
 from ..plan import Plan
-from .onnx_constants import ConstantEdits, users_of
+from .onnx_constants import ConstantEdits, uses_of
 from .onnx_values import changed_values, corrections, resolve_reshape
 
 
@@ -50,10 +52,12 @@ class _Rewriter:
         self.model = self.source.model
         self.opset = next((o.version for o in self.model.opset_import if o.domain in ("", "ai.onnx")), 1)
         self.taken = set(graph.tensors) | {n.name for n in self.model.graph.node}
-        self.constants = ConstantEdits(self.source.constants, users_of(self.model))
+        self.constants = ConstantEdits(self.source.constants, uses_of(self.model))
         self.edited: dict[int, onnx.NodeProto] = {}
         self.before: dict[int, list[onnx.NodeProto]] = {}
         self.dropped: set[int] = set()
+        self.replaced: set[int] = set()
+        self.shrunken: frozenset[str] | set[str] = frozenset()
         self.changed: dict[str, Array] = {}
         self.arguments: dict[tuple[int, int], Array] = {}
         """What arguments of nodes (node, input) have become so far: each axis that is cut edits its own entry."""
@@ -61,12 +65,67 @@ class _Rewriter:
     def run(self) -> onnx.ModelProto:
         self.changed = changed_values(self.graph, self.facts, self.kept)
         self._slice_parameters()
+        self._drop_branches()
         for k, node in enumerate(self.graph.nodes):
+            if self._proto_index(k) in self.dropped | self.replaced:
+                continue
             if node.family == "permutation":
                 self._mend_permutation(k, node)
             elif node.family != "value":
                 self._mend_node(k, node)
         return self._write()
+
+    # Branches of width zero -----------------------------------------------------------------------------------------
+
+    def _is_empty(self, name: str) -> bool:
+        dims = self.facts.of_tensor.get(name)
+        return bool(dims) and self.kept.empties(dims or ())
+
+    def _drop_branches(self) -> None:
+        """Take out what a group of width zero leaves dead, and put constants where sums have no terms left."""
+        nodes = self.graph.nodes
+        touched = [k for k, n in enumerate(nodes) if any(x and self._is_empty(x) for x in (*n.inputs, *n.outputs))]
+        if not touched:
+            return
+        branches = follow(self.graph, touched, self._is_empty, users_of(self.graph))
+        if branches is None:
+            raise PlanError(
+                "group-emptied", "the plan removes all units of a group that must keep some",
+                hint="plan again, with --min-width 1",
+            )  # fmt: skip
+        self.shrunken = branches.shrunken | {o for k in branches.dead for o in nodes[k].outputs}
+        for k in branches.dead:
+            self.dropped.update(self.source.origin[k])
+        for k in branches.constants:
+            self._become_constant(k)
+        for k in touched:
+            if nodes[k].family == "concat" and k not in branches.dead:
+                proto = self._proto(k)
+                staying = [n for n in proto.input if not self._is_empty(n)]
+                del proto.input[:]
+                proto.input.extend(staying)
+
+    def _become_constant(self, k: int) -> None:
+        """Replace a contraction over nothing by its bias, shaped to broadcast like its output."""
+        node, at = self.graph.nodes[k], self._proto_index(k)
+        out = self.graph.tensors[node.outputs[0]]
+        assert out.shape is not None
+        dtype = helper.tensor_dtype_to_np_dtype(self.source.dtypes[out.name])
+        dims = self.facts.tensor(out.name)
+        assert dims is not None
+        axis = 1 if "spatial" in node.attrs else len(out.shape) - 1
+        spread = [-1 if a == axis else 1 for a in range(len(out.shape))]
+        value = np.zeros(self.kept.size(dims[axis]), dtype).reshape(spread)
+        if len(node.inputs) > 2 and node.inputs[2] is not None:
+            index = self.kept.index(dims[axis])
+            bias = np.ravel(self.graph.parameter(node.inputs[2]))
+            bias = np.broadcast_to(bias, out.shape[axis]) if index is None or bias.size == 1 else bias[index]
+            scale = attributes(self.model.graph.node[at]).get("beta", 1.0) if node.op == "Gemm" else 1.0
+            value = (bias * scale).astype(dtype).reshape(spread)
+        constant = helper.make_node("Constant", [], [out.name], name=self.model.graph.node[at].name)
+        constant.attribute.append(helper.make_attribute("value", numpy_helper.from_array(value)))
+        self.edited[at] = constant
+        self.replaced.add(at)
 
     # Parameters -----------------------------------------------------------------------------------------------------
 
@@ -217,11 +276,7 @@ class _Rewriter:
         size = self.kept.size(mend.src)
         if np.array_equal(np.arange(size)[slice_of(size, int(starts[at]), int(ends[at]), step)], picks):
             return
-        if (
-            len(picks)
-            and len(np.unique(np.diff(picks))) <= 1
-            and (step == 1) == (len(picks) < 2 or picks[1] - picks[0] == 1)
-        ):
+        if len(picks) and (np.diff(picks) == step).all():
             last = int(picks[-1]) + (1 if step > 0 else -1)
             for place, attribute, old, new in ((1, "starts", starts, int(picks[0])), (2, "ends", ends, last)):
                 value = old.copy()
@@ -232,7 +287,11 @@ class _Rewriter:
             self._slice_to_gather(k, mend, picks)
             return
         self._gather_first(k, mend, picks)
-        for place, attribute, old, neutral in ((1, "starts", starts, 0), (2, "ends", ends, TO_THE_END), (4, "steps", steps, 1)):
+        for place, attribute, old, neutral in (
+            (1, "starts", starts, 0),
+            (2, "ends", ends, TO_THE_END),
+            (4, "steps", steps, 1),
+        ):
             if old is not None:
                 value = old.copy()
                 value[at] = neutral
@@ -326,7 +385,8 @@ class _Rewriter:
             else:
                 self.constants.fresh[name] = tensor
                 for at, place in uses:
-                    self._edit(at).input[place] = name
+                    if at not in self.dropped | self.replaced:
+                        self._edit(at).input[place] = name
         small = onnx.ModelProto()
         _copy_fields(self.model, small, skip={"graph"})
         graph, old = small.graph, self.model.graph
@@ -340,7 +400,8 @@ class _Rewriter:
         graph.initializer.extend(self.constants.fresh.values())
         for value in old.input:
             graph.input.append(self._typed(value) if value.name in self.source.constants else value)
-        graph.value_info.extend(self._typed(v) for v in old.value_info if v.name in self._still_there(graph))
+        there = {n for node in graph.node for n in node.output} | {t.name for t in graph.initializer}
+        graph.value_info.extend(self._typed(v) for v in old.value_info if v.name in there - self.shrunken)
         _drop_unused(small, before=self.model, candidates=set(self.constants.wanted) | self._index_arguments())
         return small
 
@@ -350,11 +411,6 @@ class _Rewriter:
             copy.CopyFrom(self.model.graph.node[at])
             self.edited[at] = copy
         return self.edited[at]
-
-    def _still_there(self, graph: onnx.GraphProto) -> set[str]:
-        if not hasattr(self, "_names"):
-            self._names = {n for node in graph.node for n in node.output} | {t.name for t in graph.initializer}
-        return self._names
 
     def _index_arguments(self) -> set[str]:
         """Constants that only a node now rewritten or dropped used."""

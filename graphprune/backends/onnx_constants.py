@@ -92,7 +92,7 @@ def _with_value(tensor: TensorProto, array: Array) -> TensorProto:
     return result
 
 
-def users_of(model: onnx.ModelProto) -> dict[str, list[Use]]:
+def uses_of(model: onnx.ModelProto) -> dict[str, list[Use]]:
     """Return who uses each tensor of the main graph; uses inside bodies are not listed."""
     users: dict[str, list[Use]] = {}
     for k, node in enumerate(model.graph.node):

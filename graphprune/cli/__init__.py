@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -12,7 +11,6 @@ from ..errors import GraphpruneError
 
 INTERRUPTED = 130
 TERMINATED = 143
-PIPE_CLOSED = 141
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -28,17 +26,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
             _terminate_politely()
             status = run(words)
-        if sys.stdout is not None:
-            sys.stdout.flush()
     except GraphpruneError as error:
         complain(error)
         return error.exit_status
     except KeyboardInterrupt:
         print("interrupted; nothing was written", file=sys.stderr)
         return INTERRUPTED
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains while it exits
-        return PIPE_CLOSED
     return status
 
 
@@ -53,7 +46,9 @@ def _answer(words: Sequence[str]) -> int | None:
         text = f"graphprune {__version__}\n"
     if text is None:
         return None
-    print(text, end="")
+    from .output import emit
+
+    emit(text)
     return 0
 
 

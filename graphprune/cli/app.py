@@ -13,7 +13,9 @@ from .prune import prune
 if TYPE_CHECKING:
     from cyclopts import App, CycloptsError
 
-SEE_HELP = "graphprune --help lists the commands and options"
+SEE_HELP = "for example: graphprune model.onnx --budget 0.5 (graphprune --help says more)"
+CODES = {"coercion": "bad-value"}
+COMMANDS = ("inspect", "passes")
 SUGGESTION = re.compile(r"\s*(Did you mean .*?\?)(?=\s|$)")
 
 
@@ -25,7 +27,7 @@ def build() -> App:
 
     app = App(
         name="graphprune", help_flags=(), version_flags=(), config=Defaults(), exit_on_error=False, print_error=False,
-        result_action="return_value",
+        result_action="return_value", suppress_keyboard_interrupt=False,
     )  # fmt: skip
     app.default(prune)
     app.command(inspect)
@@ -49,9 +51,23 @@ def run(arguments: list[str]) -> int:
 
 def usage_error(error: CycloptsError) -> UsageError:
     """Turn the parser's complaint into an error of ours: its class is the code, its suggestion the help."""
+    from cyclopts import UnusedCliTokensError
+
+    if isinstance(error, UnusedCliTokensError):
+        return _unexpected(error.unused_tokens or [], error.root_input_tokens or [])
     words = " ".join(str(error).split())
     found = SUGGESTION.search(words)
-    code = re.sub(r"(?<!^)(?=[A-Z])", "-", type(error).__name__.removesuffix("Error")).lower()
+    name = re.sub(r"(?<!^)(?=[A-Z])", "-", type(error).__name__.removesuffix("Error")).lower()
     message = SUGGESTION.sub("", words).rstrip(".") if found else words.rstrip(".")
     hint = f"{found[1][0].lower()}{found[1][1:]} {SEE_HELP}" if found else SEE_HELP
-    return UsageError(code, message, where="command line", hint=hint)
+    return UsageError(CODES.get(name, name), message, where="command line", hint=hint)
+
+
+def _unexpected(unused: list[str], given: list[str]) -> UsageError:
+    """Explain arguments left over: perhaps the first word is a misspelt command."""
+    from difflib import get_close_matches
+
+    close = get_close_matches(given[0] if given else "", COMMANDS, n=1)
+    near = f"did you mean graphprune {close[0]}? " if close else ""
+    words = f"unexpected argument: {' '.join(unused)}"
+    return UsageError("unexpected-argument", words, where="command line", hint=f"{near}{SEE_HELP}")

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .options import Many, Quiet, Switch, Verbose, input_shapes
+from .output import emit
 from .progress import progress
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from ..graph import Graph
     from ..groups import Group, Groups
 
@@ -23,17 +27,21 @@ def inspect(
     """Show the groups with their sizes and members, the frozen axes with reasons, MACs and parameters per node."""
     shapes = input_shapes(input_shape or ())
     with progress(quiet=quiet, verbose=verbose) as step:
-        from ..pipeline import Settings, open_model
+        from ..pipeline import Settings, open_model, read
 
+        source = read(model, step)
         settings = Settings(keep=tuple(keep or ()), allow_inexact=allow_inexact, input_shapes=shapes)
-        opened = open_model(model, settings, step)
+        with source.runnable():
+            opened = open_model(source, settings, step)
     facts = describe(opened.graph, opened.groups)
     if json:
         from json import dumps
 
-        print(dumps({"schema": SCHEMA, "path": str(model), "warnings": list(opened.warnings), **facts}))
+        emit(dumps({"schema": SCHEMA, "path": str(model), "warnings": list(source.warnings), **facts}) + "\n")
         return 0
-    _print(facts, verbose=verbose)
+    from ..report.terminal import styled
+
+    emit(styled([*source.warnings, *in_words(facts, verbose=verbose)], sys.stdout))
     return 0
 
 
@@ -65,23 +73,22 @@ def _frozen(groups: Groups) -> list[dict[str, Any]]:
     return [{"tensor": f.tensor, "axis": f.axis, "reason": f.reason, "count": f.count} for f in groups.frozen]
 
 
-def _print(facts: dict[str, Any], *, verbose: bool) -> None:
-    from ..report.terminal import amount, console_for, frozen_lines, plain_table
+def in_words(facts: dict[str, Any], *, verbose: bool = False) -> Iterator[Table | str]:
+    """Yield tables of the groups and of the nodes, and between them what is frozen and why."""
+    from ..report.terminal import amount, frozen_lines, plain_table
 
-    console = console_for(sys.stdout)
     table = plain_table("group", "kind", "members", "units", left=3)
     for group in facts["groups"]:
         members = [f"{m['tensor']}[{m['axis']}]" for m in group["members"]]
         shown = members if verbose else members[:3]
         more = f" and {len(members) - len(shown)} more" if len(members) > len(shown) else ""
         table.add_row(group["id"], group["kind"], ", ".join(shown) + more, str(group["size"]))
-    console.print(table)
-    for line in frozen_lines([(f["tensor"], f["axis"], f["reason"]) for f in facts["frozen"]], verbose=verbose):
-        console.print(line)
+    yield table
+    yield from frozen_lines([(f["tensor"], f["axis"], f["reason"]) for f in facts["frozen"]], verbose=verbose)
     table = plain_table("node", "operator", "MACs", "parameters", left=2)
     for node in facts["nodes"]:
         if verbose or node["macs"] or node["params"]:
             table.add_row(node["name"], node["op"], amount(node["macs"]), amount(node["params"]))
     table.add_section()
     table.add_row("all", "", amount(facts["costs"]["macs"]), amount(facts["costs"]["params"]))
-    console.print(table)
+    yield table

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from .options import Switch
+from .output import emit
 
 
 def passes(*, json: Switch = False) -> int:
@@ -17,12 +18,12 @@ def passes(*, json: Switch = False) -> int:
     if json:
         from json import dumps
 
-        print(dumps({"schema": "graphprune.passes/1", "passes": known, "problems": broken}, indent=1))
+        emit(dumps({"schema": "graphprune.passes/1", "passes": known, "problems": broken}, indent=1) + "\n")
         return 0
-    from ..report.terminal import console_for, plain_table
+    from ..report.terminal import plain_table, styled
 
     table = plain_table("method", "needs", "summary", left=3)
     for entry in known:
         table.add_row(entry["name"], entry["needs"], entry["summary"])
-    console_for(sys.stdout).print(table)
+    emit(styled([table], sys.stdout))
     return 0

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import UsageError
 from .options import Options, alignment, default_output, input_shapes
+from .output import emit
 from .progress import progress
 
 if TYPE_CHECKING:
@@ -23,13 +24,15 @@ DEFAULTS = Options()
 
 def prune(model: Path, /, *, options: Options = DEFAULTS) -> int:
     """Prune a model to a budget and write the smaller one."""
+    from ..frontends.load import load
+    from ..pipeline import run
+
     settings = _settings(options)
-    output = options.output or default_output(model)
     with progress(quiet=options.quiet, verbose=options.verbose) as step:
         step("load")
-        loaded = _open(model, output, options)
-        from ..pipeline import run
-
+        loaded = load(model)
+        output = options.output or default_output(model)
+        _check_outputs(loaded, output, options)
         done = run(loaded, settings, step)
         step("write")
         report = _write(done, loaded, output, options)
@@ -61,20 +64,17 @@ def _settings(options: Options) -> Settings:
     )  # fmt: skip
 
 
-def _open(model: Path, output: Path, options: Options) -> Loaded:
-    """Read the model, and make sure before any long work that everything can be written."""
+def _check_outputs(loaded: Loaded, output: Path, options: Options) -> None:
+    """Make sure before any long work that everything can be written."""
     from ..backends.files import check_target
     from ..backends.save import data_path
-    from ..frontends.load import load
 
-    loaded = load(model)
     inputs = (*loaded.files, *filter(None, [options.plan]))
     outputs = [output, *([data_path(output)] if loaded.external else []), options.report, options.save_plan]
     targets = [check_target(p, force=options.force, protect=inputs) for p in outputs if p is not None]
     if len(set(targets)) < len(targets):
         words = "two of the files to be written have the same name"
         raise UsageError("output-twice", words, where=str(output), hint="give each its own name")
-    return loaded
 
 
 def _write(done: Pruned, loaded: Loaded, output: Path, options: Options) -> Report:
@@ -106,12 +106,13 @@ def _texts(report: Report, plan: Plan, options: Options) -> list[File]:
 def _tell(report: Report, output: Path, options: Options) -> None:
     """Print the report: as JSON on stdout with --json, in words on stdout (or stderr, with --json) unless --quiet."""
     if options.json:
-        print(report.to_json(), end="")
+        emit(report.to_json())
     if options.quiet:
         return
-    from ..report.terminal import console_for, print_report
+    from ..report.terminal import in_words, styled
 
-    console = console_for(sys.stderr if options.json else sys.stdout)
-    print_report(report, console, verbose=options.verbose)
-    skipped = [str(p) for p in (output, options.report, options.save_plan) if p is not None]
-    console.print(f"dry run: {', '.join(skipped)} not written" if options.dry_run else f"wrote {output}")
+    files = ", ".join(str(p) for p in (output, options.report, options.save_plan) if p is not None)
+    last = f"dry run, not written: {files}" if options.dry_run else f"wrote {files}"
+    stream = sys.stderr if options.json else sys.stdout
+    text = styled([*in_words(report, verbose=options.verbose), last], stream)
+    print(text, end="", file=sys.stderr) if options.json else emit(text)

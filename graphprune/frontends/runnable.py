@@ -14,7 +14,11 @@ from .tensors import constant_tensor, is_large, without_bytes
 if TYPE_CHECKING:
     from onnx import ModelProto, TensorProto
 
-NOISE = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : |/onnxruntime_src/\S+:\d+ |onnxruntime::[^\"]*?\) (?=[A-Z])")
+NOISE = re.compile(
+    r"^\[ONNXRuntimeError\] : \d+ : \w+ : "  # its own heading
+    r"|/onnxruntime_src/\S+:\d+ "  # the file and line in its source
+    r"|(?:void )?onnxruntime::[^\"]*?\) (?=[A-Z])"  # the signature of the function
+)
 
 
 class Runnable:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import IO, TYPE_CHECKING
 
 from .report import Agreement, Report
 
 if TYPE_CHECKING:
-    from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
 MOST_REASONS = 10
 WIDE = 240
@@ -18,30 +18,34 @@ ROWS = (("MACs", "macs", ""), ("parameters", "params", ""), ("file size", "bytes
 PREFIXES = ((10**12, "T"), (10**9, "G"), (10**6, "M"), (10**3, "k"))
 
 
-def console_for(stream: IO[str]) -> Console:
-    """Return a console that takes names as they are, with colour only on a terminal and never under NO_COLOR.
+def styled(parts: Iterable[Table | Text | str], stream: IO[str] | None) -> str:
+    """Return what to write to a stream: names as they are, colour only for a terminal and never under NO_COLOR.
 
-    In a file or a pipe, lines are as long as they need to be.
+    For a file or a pipe, lines are as long as they need to be.
     """
     from rich.console import Console
 
-    width = None if stream.isatty() else WIDE
-    return Console(file=stream, width=width, markup=False, highlight=False, emoji=False, soft_wrap=True)
+    width = None if stream is not None and stream.isatty() else WIDE
+    console = Console(file=stream, width=width, markup=False, highlight=False, emoji=False, soft_wrap=True)
+    with console.capture() as capture:
+        for part in parts:
+            console.print(part)
+    return capture.get()
 
 
-def print_report(report: Report, console: Console, *, verbose: bool = False) -> None:
-    """Print the table of costs, what was not pruned and why, and the warnings; all of it with ``verbose``."""
-    console.print(costs_table(report))
+def in_words(report: Report, *, verbose: bool = False) -> Iterator[Table | Text | str]:
+    """Yield the table of costs, what was not pruned and why, and the warnings; all of it with ``verbose``."""
+    from rich.text import Text
+
+    yield costs_table(report)
     cut = sum(len(g.kept) < g.size for g in report.groups)
-    console.print(f"{_plural(len(report.groups), 'group', 'groups')}, {cut} of them smaller now.")
+    yield f"{_plural(len(report.groups), 'group', 'groups')}, {cut} of them smaller now."
     if report.verify is not None:
-        console.print(verify_line(report.verify))
+        yield verify_line(report.verify)
     if verbose and report.groups:
-        console.print(widths_table(report))
-    for line in frozen_lines([(f.tensor, f.axis, f.reason) for f in report.frozen], verbose=verbose):
-        console.print(line)
-    for warning in report.warnings:
-        console.print(f"warning: {warning}", style="yellow")
+        yield widths_table(report)
+    yield from frozen_lines([(f.tensor, f.axis, f.reason) for f in report.frozen], verbose=verbose)
+    yield from (Text(f"warning: {warning}", style="yellow") for warning in report.warnings)
 
 
 def costs_table(report: Report) -> Table:
