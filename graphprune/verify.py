@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from .backends.onnx_masked import masked
+from .backends.onnx_masked import Masked, masked
 from .errors import ModelError, VerificationError
 from .frontends.onnx import OnnxSource
 from .graph import Graph
@@ -48,7 +48,7 @@ def verify(graph: Graph, groups: Groups, plan: Plan, small: onnx.ModelProto, *, 
     source: OnnxSource = graph.source
     reference = masked(graph, groups, plan)
     exact = all(g.exact for g in groups.groups if len(plan.keep[g.id]) < g.size)
-    runs, wanted = _original_runs(graph, reference, seed)
+    runs, wanted, original = _original_runs(graph, reference, seed)
     try:
         ours = session(small)
         results = [(ours.run(None, run), y) for run, y in zip(runs, wanted, strict=True)]
@@ -61,7 +61,8 @@ def verify(graph: Graph, groups: Groups, plan: Plan, small: onnx.ModelProto, *, 
     worst = max(checks, key=lambda c: c.max_rel / c.tolerance)
     if not worst.max_rel <= worst.tolerance:
         _explain(graph, groups, plan, small, reference, runs[0], worst)
-    return replace(worst, samples=len(runs), exact=exact)
+    agreement = None if original is None else _agreement([results[0][0]], original)
+    return replace(worst, samples=len(runs), exact=exact, agreement=agreement)
 
 
 def integer_limits(graph: Graph) -> dict[str, int]:
@@ -78,17 +79,28 @@ def integer_limits(graph: Graph) -> dict[str, int]:
     return limits
 
 
-def _original_runs(graph: Graph, reference: onnx.ModelProto, seed: int) -> tuple[list[Feeds], list[list[Any]]]:
-    """Run the masked original on inputs for which it says something; when it fails, the model itself cannot run."""
+Outputs = list[Any]
+
+
+def _original_runs(
+    graph: Graph, reference: Masked, seed: int
+) -> tuple[list[Feeds], list[Outputs], list[Outputs] | None]:
+    """Run the masked original, and the original, on inputs for which they say something.
+
+    When that fails, the model itself cannot run.
+    """
     source: OnnxSource = graph.source
     limits = integer_limits(graph)
     try:
-        theirs = session(reference)
+        theirs = session(reference.model)
         for positive in (False, True):
-            runs = [feeds(source.model, sizes, seed, limits, positive=positive) for sizes in _sizes_to_check(graph)]
-            results = [theirs.run(None, run) for run in runs]
-            if all(_says_something(y) for result in results for y in result):
-                return runs, results
+            run = feeds(source.model, source.input_sizes, seed, limits, positive=positive)
+            results = [theirs.run(None, run | reference.masks)]
+            if all(_says_something(y) for y in results[0]):
+                neutral = reference.neutral
+                original = None if neutral is None else [theirs.run(None, run | neutral)]
+                more = _at_other_sizes(graph, theirs, reference, seed, positive=positive)
+                return [run, *(r for r, _ in more)], results + [y for _, y in more], original
     except RUNTIME_ERRORS as error:
         raise ModelError(
             "model-does-not-run", f"onnxruntime cannot run the model on random inputs: {first_line(error)}",
@@ -100,14 +112,36 @@ def _original_runs(graph: Graph, reference: onnx.ModelProto, seed: int) -> tuple
     )  # fmt: skip
 
 
-def _sizes_to_check(graph: Graph) -> list[dict[str, tuple[int, ...]]]:
-    return [dict(graph.source.input_sizes)]
+def _at_other_sizes(
+    graph: Graph, theirs: Any, reference: Masked, seed: int, *, positive: bool
+) -> list[tuple[Feeds, Outputs]]:
+    """Run the masked original at other sizes of its dynamic axes, if it accepts the ones made up here."""
+    source: OnnxSource = graph.source
+    if source.other_sizes is None:
+        return []
+    run = feeds(source.model, source.other_sizes, seed, integer_limits(graph), positive=positive)
+    try:
+        return [(run, theirs.run(None, run | reference.masks))]
+    except RUNTIME_ERRORS:
+        return []
 
 
 def _says_something(output: Any) -> bool:
     if not isinstance(output, np.ndarray) or output.dtype.kind not in "fc" or not output.size:
         return True
     return bool(np.isfinite(output).any())
+
+
+def _agreement(mine: Sequence[Outputs], original: Sequence[Outputs]) -> float | None:
+    """Return the mean cosine between floating outputs of the pruned model and of the original."""
+    cosines = []
+    for a, b in ((a, b) for x, y in zip(mine, original, strict=True) for a, b in zip(x, y, strict=True)):
+        if isinstance(a, np.ndarray) and a.dtype.kind == "f" and a.shape == b.shape and np.isfinite(a).all():
+            u, v = np.ravel(a).astype(np.float64), np.ravel(b).astype(np.float64)
+            scale = float(np.linalg.norm(u) * np.linalg.norm(v))
+            if scale and np.isfinite(scale):
+                cosines.append(float(u @ v) / scale)
+    return float(np.mean(cosines)) if cosines else None
 
 
 def _compare(graph: Graph, mine: Sequence[Any], wanted: Sequence[Any]) -> Verification:
@@ -139,7 +173,7 @@ def _difference(a: Any, b: Any) -> Verification:
 
 
 def _explain(
-    graph: Graph, groups: Groups, plan: Plan, small: onnx.ModelProto, reference: onnx.ModelProto, run: Feeds,
+    graph: Graph, groups: Groups, plan: Plan, small: onnx.ModelProto, reference: Masked, run: Feeds,
     worst: Verification,
 ) -> None:  # fmt: skip
     """Raise an error that names the first tensor, in graph order, that differs."""
@@ -148,7 +182,7 @@ def _explain(
     names = [n for node in graph.nodes if node.family != "value" for n in node.outputs]
     there = {n for node in small.graph.node for n in node.output}
     names = [n for n in names if n in there and graph.tensors[n].dtype.startswith(("float", "bfloat"))]
-    mine, wanted = _all_tensors(small, names, run), _all_tensors(reference, names, run)
+    mine, wanted = _all_tensors(small, names, run), _all_tensors(reference.model, names, run | reference.masks)
     first = "an output"
     for name in names:
         dims = facts.tensor(name)

@@ -2,24 +2,38 @@
 
 Nothing is sliced here. Before every contraction the removed indices of its data are multiplied by zero; whatever else a
 removed unit computes goes nowhere. Where a group crosses a normalisation (not exact), the statistics are taken over the
-kept indices: the data is gathered before, and spread out again after.
+kept indices: the data is gathered before, and spread out again after. The masks are inputs, so that the same model
+computes the original too.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
+from onnx import helper
 
 from ..families.facts import Facts, SizeAttribute, Statistic
 from ..frontends.onnx import OnnxSource
-from ..graph import Graph
+from ..graph import Array, Graph
 from ..groups import Groups, IntArray
 from ..layout import Kept, kept_by
 from ..plan import Plan
 
 
-def masked(graph: Graph, groups: Groups, plan: Plan) -> onnx.ModelProto:
+@dataclass(frozen=True)
+class Masked:
+    """A model with masks as further inputs: fed with ``masks`` it leaves the plan's units out, with ``neutral`` it is the
+    original (None where one of its attributes had to change).
+    """
+
+    model: onnx.ModelProto
+    masks: dict[str, Array]
+    neutral: dict[str, Array] | None
+
+
+def masked(graph: Graph, groups: Groups, plan: Plan) -> Masked:
     """Return the original model with the units that the plan removes masked out."""
     return _Masking(graph, groups.layout.facts, kept_by(groups, plan)).run()
 
@@ -31,9 +45,11 @@ class _Masking:
         self.before: dict[int, list[onnx.NodeProto]] = {}
         self.after: dict[int, list[onnx.NodeProto]] = {}
         self.edited: dict[int, onnx.NodeProto] = {}
-        self.fresh: dict[str, onnx.TensorProto] = {}
+        self.masks: dict[str, Array] = {}
+        self.neutral: dict[str, Array] = {}
+        self.is_original = True
 
-    def run(self) -> onnx.ModelProto:
+    def run(self) -> Masked:
         for c in self.facts.contractions:
             index = self.kept.index(c.dim)
             if index is not None:
@@ -41,7 +57,7 @@ class _Masking:
         for s in self.facts.statistics:
             if self.kept.changes(s.dims):
                 self._restrict(s)
-        return self._write()
+        return Masked(self._write(), self.masks, self.neutral if self.is_original else None)
 
     def _at(self, node: int) -> int:
         return self.source.origin[node][-1]
@@ -53,15 +69,15 @@ class _Masking:
             self.edited[at].CopyFrom(self.source.model.graph.node[at])
         return self.edited[at]
 
-    def _constant(self, value: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> str:
-        name = f"graphprune.mask.{len(self.fresh)}"
-        self.fresh[name] = numpy_helper.from_array(value, name)
+    def _input(self, value: Array, neutral: Array) -> str:
+        name = f"graphprune.mask.{len(self.masks)}"
+        self.masks[name], self.neutral[name] = value, neutral
         return name
 
     def _insert(
         self, table: dict[int, list[onnx.NodeProto]], node: int, op: str, inputs: list[str], **attrs: int
     ) -> str:
-        name = f"{self.graph.nodes[node].name}.{op}.{len(self.before)}.{len(self.after)}.{len(self.fresh)}"
+        name = f"{self.graph.nodes[node].name}.{op}.{len(self.before)}.{len(self.after)}.{len(self.masks)}"
         table.setdefault(self._at(node), []).append(helper.make_node(op, inputs, [name], name=name, **attrs))
         return name
 
@@ -73,7 +89,8 @@ class _Masking:
         dtype = helper.tensor_dtype_to_np_dtype(self.source.dtypes[original])
         mask = np.zeros(shape[axis], dtype)
         mask[index] = 1
-        name = self._constant(mask.reshape([-1 if k == axis else 1 for k in range(len(shape))]))
+        mask = mask.reshape([-1 if k == axis else 1 for k in range(len(shape))])
+        name = self._input(mask, np.ones_like(mask))
         proto.input[position] = self._insert(self.before, node, "Mul", [proto.input[position], name])
 
     def _restrict(self, statistic: Statistic) -> None:
@@ -96,7 +113,7 @@ class _Masking:
         proto = self._edit(node)
         dtype = helper.tensor_dtype_to_np_dtype(self.source.dtypes[self.graph.nodes[node].outputs[0]])
         inner = f"{proto.output[0]}.unscaled"
-        factor_name = self._constant(np.array(factor, dtype))
+        factor_name = self._input(np.array(factor, dtype), np.array(1, dtype))
         finish = helper.make_node("Mul", [inner, factor_name], [proto.output[0]])
         proto.output[0] = inner
         self.after.setdefault(self._at(node), []).insert(0, finish)
@@ -104,25 +121,26 @@ class _Masking:
     def _gather_around(self, node: int, axis: int, index: IntArray) -> None:
         """Normalise only the kept indices; the others get some kept value, which nobody sums over."""
         proto, neutral = self._edit(node), self.graph.nodes[node]
-        name = self._constant(index)
+        size = self.graph.shape(neutral.outputs[0])[axis]
+        name = self._input(index, np.arange(size))
         proto.input[0] = self._insert(self.before, node, "Gather", [proto.input[0], name], axis=axis)
         for place, tensor in enumerate(neutral.inputs[1:], start=1):
             dims = self.facts.of_use.get((node, place)) or (self.facts.tensor(tensor) if tensor else None)
             for k, dim in enumerate(dims or ()):
                 kept = self.kept.index(dim)
                 if kept is not None:
-                    part = self._constant(kept)
+                    part = self._input(kept, np.arange(self.facts.size[self.facts.find(dim)]))
                     proto.input[place] = self._insert(self.before, node, "Gather", [proto.input[place], part], axis=k)
         for mend in self.facts.mends.get(node, ()):
             if isinstance(mend, SizeAttribute):
                 for attribute in proto.attribute:
                     if attribute.name == mend.name:
+                        self.is_original = self.is_original and attribute.i == self.kept.size(mend.dim)
                         attribute.i = self.kept.size(mend.dim)
-        size = self.graph.shape(neutral.outputs[0])[axis]
         back = np.zeros(size, np.int64)
         back[index] = np.arange(len(index))
         inner = f"{proto.output[0]}.kept{axis}"
-        finish = helper.make_node("Gather", [inner, self._constant(back)], [proto.output[0]], axis=axis)
+        finish = helper.make_node("Gather", [inner, self._input(back, np.arange(size))], [proto.output[0]], axis=axis)
         proto.output[0] = inner
         self.after.setdefault(self._at(node), []).insert(0, finish)
 
@@ -135,5 +153,7 @@ class _Masking:
             model.graph.node.extend(self.before.get(at, ()))
             model.graph.node.append(self.edited.get(at, node))
             model.graph.node.extend(self.after.get(at, ()))
-        model.graph.initializer.extend(self.fresh.values())
+        for name, mask in self.masks.items():
+            kind = helper.np_dtype_to_tensor_dtype(mask.dtype)
+            model.graph.input.append(helper.make_tensor_value_info(name, kind, [None] * mask.ndim))
         return model

@@ -37,12 +37,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class OnnxSource:
-    """What writing the model back needs: the model, its constants, which of its nodes each node of the graph stands for."""
+    """What writing the model back needs: the model, its constants, which of its nodes each node of the graph stands for.
+
+    ``other_sizes`` are input sizes that differ in every dynamic axis, None where there is none.
+    """
 
     model: onnx.ModelProto
     constants: Mapping[str, TensorProto]
     origin: tuple[tuple[int, ...], ...]
     input_sizes: Mapping[str, Shape]
+    other_sizes: Mapping[str, Shape] | None = None
     loaded: Loaded | None = None
     dtypes: Mapping[str, int] = field(default_factory=dict, repr=False)
 
@@ -73,8 +77,9 @@ def trace(
     sizes, dynamic = _input_sizes(proto, input_shapes or {})
     light = without_weights(proto)
     found = _shapes(proto, light, constants, sizes)
-    other = infer(light, constants, _other_sizes(sizes, dynamic)) if any(map(any, dynamic.values())) else found
-    return _assemble(proto, loaded, constants, sizes, found, other)
+    other_sizes = _other_sizes(sizes, dynamic) if any(map(any, dynamic.values())) else None
+    other = infer(light, constants, other_sizes) if other_sizes is not None else found
+    return _assemble(proto, loaded, constants, (sizes, other_sizes), found, other)
 
 
 def _loaded(model: str | Path | onnx.ModelProto | Loaded) -> Loaded | None:
@@ -186,9 +191,10 @@ def _shapes(
 
 
 def _assemble(
-    model: onnx.ModelProto, loaded: Loaded | None, constants: Mapping[str, TensorProto], sizes: Mapping[str, Shape],
-    found: Shapes, other: Shapes,
+    model: onnx.ModelProto, loaded: Loaded | None, constants: Mapping[str, TensorProto],
+    input_sizes: tuple[Mapping[str, Shape], Mapping[str, Shape] | None], found: Shapes, other: Shapes,
 ) -> Graph:  # fmt: skip
+    sizes, other_sizes = input_sizes
     known = {n: Known(v, _static(n, v, found, other)) for n, v in found.known.items()}
 
     @lru_cache(maxsize=None)
@@ -215,14 +221,8 @@ def _assemble(
         origin.append(k)
     outputs = tuple(o.name for o in model.graph.output)
     folded = fold_permutations(nodes, found.shape, outputs)
-    source = OnnxSource(
-        model,
-        constants,
-        tuple(tuple(origin[k] for k in run) for run in folded.origin),
-        dict(sizes),
-        loaded,
-        found.dtype,
-    )
+    runs = tuple(tuple(origin[k] for k in run) for run in folded.origin)
+    source = OnnxSource(model, constants, runs, dict(sizes), other_sizes, loaded, found.dtype)
     tensors = _tensors(model, constants, found, other)
     return Graph(tensors, tuple(folded.nodes), tuple(sizes), outputs, known, parameter, source)
 
