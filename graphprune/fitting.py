@@ -53,27 +53,31 @@ def fit(opened: Opened, settings: Settings, progress: Callable[[str], None]) -> 
     progress("score")
     scores = scoring_pass(settings)(opened.graph, opened.groups)
     asked = settings.budget
+    plan = _solved(opened, scores, asked, settings, progress)
     for _ in range(TRIES):
-        progress("solve")
-        plan = _solved(opened, scores, asked, settings)
         fitted = _apply(opened, plan, progress)
         over = _excess(fitted, settings.budget)
         if not over:
             return fitted
-        asked = _tightened(asked, over, opened)
-    hint = "raise the budget a little, and please report this with the model"
+        tighter = _tightened(asked, over, opened)
+        if tighter is None:
+            break
+        try:
+            asked, plan = tighter, _solved(opened, scores, tighter, settings, progress)
+        except BudgetError:
+            break
+    hint = "raise the budget, and please report this with the model: counting does not confirm the prediction"
     raise BudgetError("budget-missed", _words(fitted, over), where="--budget", hint=hint)
 
 
-def _solved(opened: Opened, scores: Scores, asked: Budget, settings: Settings) -> Plan:
+def _solved(opened: Opened, scores: Scores, asked: Budget, settings: Settings, progress: Callable[[str], None]) -> Plan:
     """Solve for a budget that may be tighter than the settings', and note how the plan can be replayed."""
     from .solve import solve
 
     assert settings.budget is not None
+    progress("solve")
     groups = opened.groups
-    plan = solve(
-        groups, scores, asked, min_width=settings.min_width, multiple=settings.multiple, seed=settings.seed
-    )
+    plan = solve(groups, scores, asked, min_width=settings.min_width, multiple=settings.multiple, seed=settings.seed)
     limits: dict[str, float | str] = {str(metric): limit for metric, limit in settings.budget.to_dict().items()}
     return replace(plan, budget=limits, coupling={"keep": list(groups.keep), "allow_inexact": groups.allow_inexact})
 
@@ -114,15 +118,14 @@ def _excess(fitted: Fitted, budget: Budget) -> dict[Metric, float]:
     return {m: fitted.after[m] - limit for m, limit in limits.items() if fitted.after[m] > limit}
 
 
-def _tightened(budget: Budget, over: Costs, opened: Opened) -> Budget:
-    """Lower the exceeded limits, as fractions of the predicted costs, by what they are exceeded by."""
+def _tightened(budget: Budget, over: Costs, opened: Opened) -> Budget | None:
+    """Lower the exceeded limits, as fractions of the predicted costs, by what they are exceeded by; None below zero."""
     full = opened.groups.costs.full
     limits, lower = budget.limits(full), budget.to_dict()
     for metric, excess in over.items():
         fraction = (limits[metric] - excess) / full[metric]
         if fraction <= 0:
-            words = f"{metric}={lower[metric]} is out of reach: {excess:,.0f} more remain however much is removed"
-            raise BudgetError("budget-unreachable", words, where="--budget", hint="raise the budget")
+            return None
         lower[metric] = min(fraction, 1.0)
     return Budget(**{metric: lower.get(metric) for metric in METRICS})
 

@@ -122,7 +122,7 @@ def run(model: str | Path | ModelProto | Loaded, settings: Settings, progress: P
     source = read(model, progress)
     with source.runnable():
         opened = open_model(source, settings, progress)
-        fitted = fitting.follow(opened, settings, progress) if settings.plan else fitting.fit(opened, settings, progress)
+        fitted = (fitting.follow if settings.plan else fitting.fit)(opened, settings, progress)
     progress("verify")
     graph, groups, plan, loaded = opened.graph, opened.groups, fitted.plan, source.loaded
     check = verify(graph, groups, plan, fitted.model, seed=settings.seed)
@@ -173,14 +173,28 @@ def open_model(source: Source, settings: Settings, progress: Progress = silent) 
     progress("trace")
     graph = trace(source.loaded or source.model, input_shapes=settings.input_shapes)
     progress("couple")
-    options = settings.plan.coupling if settings.plan else {}
-    keep = options.get("keep", settings.keep)
-    _check_patterns(graph, keep)
-    groups = couple(graph, keep=keep, allow_inexact=bool(options.get("allow_inexact", settings.allow_inexact)))
-    if settings.plan and settings.plan.fingerprint != groups.fingerprint:
-        words = "the plan was made for another model: its groups are not this model's"
-        raise PlanError("plan-mismatch", words, where="--plan", hint="make a plan for this model with --save-plan")
-    return Opened(source, graph, groups)
+    if settings.plan is not None:
+        return Opened(source, graph, _groups_of_plan(graph, settings.plan, settings))
+    _check_patterns(graph, settings.keep)
+    return Opened(source, graph, couple(graph, keep=settings.keep, allow_inexact=settings.allow_inexact))
+
+
+def _groups_of_plan(graph: Graph, plan: Plan, settings: Settings) -> Groups:
+    """Couple with the options that the plan notes; raises PlanError when it was made for another model."""
+    from .coupling import couple
+
+    keep, inexact = plan.coupling.get("keep", settings.keep), plan.coupling.get("allow_inexact", settings.allow_inexact)
+    cause: UsageError | None = None
+    try:
+        groups = couple(graph, keep=keep, allow_inexact=bool(inexact))
+        if plan.fingerprint == groups.fingerprint:
+            return groups
+    except UsageError as error:  # a pattern of the plan's that matches nothing here
+        cause = error
+    words = "the plan was made for another model: its groups are not this model's"
+    raise PlanError(
+        "plan-mismatch", words, where="--plan", hint="make a plan for this model with --save-plan"
+    ) from cause
 
 
 def _check_patterns(graph: Graph, patterns: Sequence[str]) -> None:

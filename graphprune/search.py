@@ -20,6 +20,10 @@ ROUNDS = (6, 20)
 """How often prices are taken anew, for one row and for several, whose weights must settle too."""
 PROBES = 7
 """How many scales of the prices are tried at once."""
+COARSE = 0.01
+"""The part of the limits from which on a step of a group is coarse."""
+CHANCES = 6
+"""How many coarse steps are tried, those of lowest reduced cost first."""
 FEW = 4096
 """With no more combinations than this, all are tried."""
 
@@ -66,11 +70,38 @@ def _narrow(
     return found, high
 
 
+def rebalance(place: Place, price: FloatArray) -> Place | None:
+    """Move one group whose steps are coarse by a step, price all others anew around it; None where the loss stays.
+
+    A head or a wide channel may cost more than any pair of moves can make room for, but not more than a little of every
+    other group.
+    """
+    groups, menu, limits = np.arange(len(place.column)), place.menu, place.limits
+    steps = np.clip(place.column + np.array([[-1], [1]]), 0, menu.width.shape[1] - 1)
+    worth = place.weighed(price)[groups, steps]
+    reduced = np.where(np.abs(worth) > COARSE * (price @ limits.most), place.gain[groups, steps] + worth, np.inf)
+    slope = limits.prices(place.width, price)[:, None] * menu.width
+    best = None
+    for k in np.argsort(reduced, axis=None, kind="stable")[:CHANCES]:
+        side, group = divmod(int(k), len(groups))
+        if not np.isfinite(reduced[side, group]):
+            break
+        loss = menu.loss.copy()
+        loss[group, menu.width[group] != menu.width[group, steps[side, group]]] = np.inf
+        locked = Menu(menu.width, loss)
+        there = Place(limits, locked, _narrow(limits, locked, slope, -1.0, 3.0, 2)[0])
+        if np.isfinite(there.losses).all():
+            there = fill(there)
+            if there.losses.sum() < (best or place).losses.sum() - TINY:
+                best = there
+    return best and Place(limits, menu, best.column)
+
+
 def polish(place: Place, price: FloatArray) -> Place:
-    """Fill and exchange until neither lowers the loss."""
+    """Fill, exchange and rebalance until none of them lowers the loss."""
     for _ in range(20 + 4 * len(place.column)):
         place = fill(place)
-        better = exchange(place, price)
+        better = exchange(place, price) or rebalance(place, price)
         if better is None:
             break
         place = better

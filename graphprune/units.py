@@ -175,22 +175,28 @@ def _correspond(
     edges: list[IntArray] = []
     left = _moving(facts, slots, ours)
     right = _moving(facts, slots, theirs)
+    unmatched = list(right)
     for a, p in left:
-        match = next((k for k, (_, q) in enumerate(right) if _one_to_one(p, q)), None)
+        match = next((k for k, (_, q) in enumerate(unmatched) if _one_to_one(p, q)), None)
         if match is None:
             break
-        b, q = right.pop(match)
+        b, q = unmatched.pop(match)
         edges.append(np.unique(np.stack([slots.base[a] + p, slots.base[b] + q]), axis=1))
     else:
-        if not right:
+        if not unmatched:
             return edges
-    same = {frozenset(label[slots.base[a] + p].tolist()) for a, p in left} == {
-        frozenset(label[slots.base[b] + q].tolist()) for b, q in right
-    }
-    if not same:
+    if not _same_needs(slots, label, left, right):
         for dim, _ in [*ours, *theirs]:
             facts.freeze(dim, MIXED)
     return []
+
+
+def _same_needs(
+    slots: Slots, label: IntArray, ours: list[tuple[Dim, IntArray]], theirs: list[tuple[Dim, IntArray]]
+) -> bool:
+    """Tell whether, pair by pair, two products are made of the same classes."""
+    left, right = (np.sort([label[slots.base[a] + p] for a, p in factors], axis=0) for factors in (ours, theirs))
+    return left.shape == right.shape and bool((left == right).all())
 
 
 def _moving(facts: Facts, slots: Slots, factors: list[tuple[Dim, IntArray]]) -> list[tuple[Dim, IntArray]]:

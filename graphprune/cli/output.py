@@ -18,8 +18,9 @@ def emit(text: str) -> None:
     """
     if sys.stdout is None:
         return
+    encoding = sys.stdout.encoding or "utf-8"
     try:
-        sys.stdout.write(text)
+        sys.stdout.write(text.encode(encoding, "replace").decode(encoding))
         sys.stdout.flush()
     except OSError as error:
         # What is still buffered goes nowhere, or Python would try again while it exits.

@@ -245,6 +245,11 @@ def _node(context: onnx_ops.Context, position: int, known: Mapping[str, Known]) 
     if outputs and all(n in known for n in outputs):
         family, attrs = "value", {}
     elif any(n not in context.shapes for n in (*filter(None, inputs), *outputs)):
+        if proto.op_type in onnx_ops.COUNTED:
+            raise ModelError(
+                "unknown-shape", f"the sizes around {proto.op_type} are not known, so its cost cannot be counted",
+                where=name, hint="give the sizes of all inputs with --input-shape, sizes that the model runs with",
+            )  # fmt: skip
         family, attrs = onnx_ops.opaque(f"the shapes around {proto.op_type} depend on the data")
     else:
         family, attrs = onnx_ops.lower(context)

@@ -429,6 +429,9 @@ OPS: dict[str, Lowering] = {
 }
 """Operator of the standard domain → how it is lowered."""
 
+COUNTED = {op for op, lowering in OPS.items() if lowering in (_conv, _conv_transpose, _matmul, _gemm, _einsum, _recurrent)}
+"""Operators that cost multiply-accumulates: their sizes must be known."""
+
 CONTRIB: dict[str, Lowering] = {
     **dict.fromkeys(["Gelu", "FastGelu", "BiasGelu", "QuickGelu"], _elementwise),
     **dict.fromkeys(["QuantizeLinear", "DequantizeLinear"], _quantize),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 from ..errors import ModelError
@@ -31,12 +32,32 @@ def not_a_model(data: bytes, path: Path) -> ModelError:
         return ModelError("not-onnx", words, where=where, hint="give the .onnx file it was made from")
     if _is_text(data[:4096]):
         return ModelError("not-onnx", "this is a text file, not an ONNX model", where=where, hint=GIVE_A_MODEL)
+    kind = _other_message(data)
+    if kind:
+        words = f"this is {kind}, not an ONNX model"
+        return ModelError("not-a-model", words, where=where, hint="give the model, not a part of it or its test data")
     missing = _missing_bytes(data)
     if missing:
         words = f"the file is truncated: it announces at least {missing:,} bytes more than it has"
         return ModelError("model-truncated", words, where=where, hint="copy or download it again")
     words = "this is not an ONNX model, or a damaged one: the protobuf data cannot be decoded"
     return ModelError("not-onnx", words, where=where, hint=GIVE_A_MODEL)
+
+
+def _other_message(data: bytes) -> str:
+    """Name the kind of ONNX message, other than a model, that bytes decode as; nothing if they do not."""
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+    from onnx import GraphProto, TensorProto
+
+    with suppress(DecodeError):
+        tensor = TensorProto.FromString(data)
+        if tensor.data_type in TensorProto.DataType.values() and (tensor.name or tensor.dims):
+            return "an ONNX tensor"
+    with suppress(DecodeError):
+        graph = GraphProto.FromString(data)
+        if graph.output and (graph.node or graph.initializer):
+            return "an ONNX graph"
+    return ""
 
 
 def _is_text(head: bytes) -> bool:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import io
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, cast
 
 from .report import Agreement, Report
 
@@ -25,12 +26,27 @@ def styled(parts: Iterable[Table | Text | str], stream: IO[str] | None) -> str:
     """
     from rich.console import Console
 
-    width = None if stream is not None and stream.isatty() else WIDE
-    console = Console(file=stream, width=width, markup=False, highlight=False, emoji=False, soft_wrap=True)
-    with console.capture() as capture:
-        for part in parts:
-            console.print(part)
-    return capture.get()
+    terminal = stream is not None and stream.isatty()
+    console = Console(
+        file=_Buffer(stream), force_terminal=terminal, width=None if terminal else WIDE, markup=False, highlight=False,
+        emoji=False, soft_wrap=True,
+    )  # fmt: skip
+    for part in parts:
+        console.print(part)
+    return cast(_Buffer, console.file).getvalue()
+
+
+class _Buffer(io.StringIO):
+    """Text in memory that claims the encoding of a stream, so that tables are drawn with what it can show."""
+
+    def __init__(self, stream: IO[str] | None) -> None:
+        super().__init__()
+        self._encoding = getattr(stream, "encoding", None) or "utf-8"
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        """The stream's encoding."""
+        return self._encoding
 
 
 def in_words(report: Report, *, verbose: bool = False) -> Iterator[Table | Text | str]:
