@@ -20,7 +20,7 @@ IsEmpty = Callable[[str], bool]
 
 @dataclass(frozen=True)
 class Vanishing:
-    """What an emptied branch means: nodes that die, contractions that become constants, tensors that then only broadcast."""
+    """What an emptied branch means: nodes that die, sums that become constants, tensors that then only broadcast."""
 
     dead: tuple[int, ...]
     constants: tuple[int, ...]
@@ -140,7 +140,7 @@ def vanishing_groups(graph: Graph, layout: Layout) -> set[int]:
 
 
 def _emptied_by(graph: Graph, layout: Layout) -> tuple[dict[str, frozenset[int]], set[frozenset[frozenset[int]]]]:
-    """Return for every tensor the groups without which one of its axes is empty, and the axes that several groups feed."""
+    """Return the groups without which an axis of each tensor is empty, and the axes that several groups feed."""
     memo: dict[int, frozenset[int]] = {}
     joint: set[frozenset[frozenset[int]]] = set()
 

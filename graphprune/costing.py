@@ -1,4 +1,4 @@
-"""Costs from the graph: sizes of axes are polynomials in the widths, so MACs, parameters and bytes are their products."""
+"""Costs from the graph: axes are polynomials in the widths, so MACs, parameters and bytes are products of them."""
 
 from __future__ import annotations
 
@@ -103,9 +103,9 @@ def _activations(
     for k, node in enumerate(graph.nodes):
         for name in node.outputs:
             first[name] = last[name] = k
-        for name in node.inputs:
-            if name in first:
-                last[name] = k
+        for used in node.inputs:
+            if used is not None and used in first:
+                last[used] = k
     end = max(len(graph.nodes) - 1, 0)
     last.update({name: end for name in graph.outputs if name in first})
     tensors, born, died = [], [], []

@@ -138,7 +138,7 @@ def _protect(graph: Graph, facts: Facts, patterns: Sequence[str]) -> None:
 
 
 def parameter_dims(graph: Graph, facts: Facts) -> Iterator[tuple[str, Dims, tuple[int, int] | None]]:
-    """Yield (name, dimensions, use) of every parameter; one that is not tied comes once for each (node, input) using it."""
+    """Yield (name, dimensions, use) of every parameter; an untied one comes once for each (node, input) using it."""
     untied = set()
     for (node, place), dims in facts.of_use.items():
         name = graph.nodes[node].inputs[place]

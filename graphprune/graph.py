@@ -20,9 +20,9 @@ TensorKind = Literal["input", "parameter", "activation"]
 class Tensor:
     """A tensor of the model at the traced sizes.
 
-    ``shape`` holds concrete sizes; ``None`` means that even the rank depends on the data. ``dynamic`` tells axis by axis
-    whether the size follows the caller's input (a fixed multiple of a batch of one does not count: what it is a multiple
-    of may be pruned). A ``parameter`` is a constant stored in the model.
+    ``shape`` holds concrete sizes; ``None`` means that even the rank depends on the data. ``dynamic`` tells axis by
+    axis whether the size follows the caller's input (a fixed multiple of a batch of one does not count: what it is a
+    multiple of may be pruned). A ``parameter`` is a constant stored in the model.
     """
 
     name: str
@@ -65,7 +65,7 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A small value the tracer could compute (a shape, an index list): where ``static``, it holds for every input size."""
+    """A small value the tracer computed (a shape, an index list): where ``static``, it holds for every input size."""
 
     value: Array
     static: NDArray[np.bool_]

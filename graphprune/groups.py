@@ -39,8 +39,8 @@ class Member:
 class Group:
     """An ordered set of units of one kind that a plan chooses from.
 
-    ``exact`` is False where removing a unit changes a normalisation's statistics (``reason`` says which). ``can_vanish``
-    tells whether the group may lose all its units, its branch going with it.
+    ``exact`` is False where removing a unit changes a normalisation's statistics (``reason`` says which).
+    ``can_vanish`` tells whether the group may lose all its units, its branch going with it.
     """
 
     id: str

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Carried:
-    """The units along one dimension: position ``index[i]`` needs unit ``unit[i]`` of group ``group[i]``; sorted by group."""
+    """The units along one dimension: position ``index[i]`` needs unit ``unit[i]`` of group ``group[i]``, by group."""
 
     index: IntArray
     group: IntArray
@@ -56,7 +56,8 @@ class Layout:
     @cached_property
     def _free_before(self) -> IntArray:
         """Number of entries before each slot, by which an atom without units is seen at once."""
-        return self.units.needs.indptr.astype(np.int64)
+        before: IntArray = self.units.needs.indptr.astype(np.int64)
+        return before
 
     def has_units(self, dim: Dim) -> bool:
         """Tell whether any position of a dimension needs a unit."""

@@ -114,7 +114,7 @@ def prune(
 def run(model: str | Path | ModelProto | Loaded, settings: Settings, progress: Progress = silent) -> Pruned:
     """Do what ``prune`` does, and return the plan as well."""
     from . import fitting
-    from .report.build import agreement_of, budget_of, frozen_of, groups_of, kept_of, side
+    from .report.build import agreement_of, budget_of, finite, frozen_of, groups_of, kept_of, side
     from .verify import verify
 
     if settings.budget is None and settings.plan is None:
@@ -137,9 +137,9 @@ def run(model: str | Path | ModelProto | Loaded, settings: Settings, progress: P
         kept=kept_of(graph, groups, plan),
         verify=agreement_of(check),
         warnings=_warnings(opened, plan, check),
-        objective=plan.objective,
-        bound=plan.bound,
-        gap=plan.gap,
+        objective=finite(plan.objective),
+        bound=finite(plan.bound),
+        gap=finite(plan.gap),
         version=_version(),
     )
     return Pruned(fitted.model, report, plan)

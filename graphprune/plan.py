@@ -17,10 +17,10 @@ SCHEMA = "graphprune.plan/1"
 class Plan:
     """The units kept in every group, ascending, with how they were chosen.
 
-    ``keep[id]`` lists unit ordinals of group ``id``, ``sizes[id]`` how many it had. ``fingerprint`` is that of the groups the
-    plan was made for. ``objective`` is the loss the solver reached, ``bound`` a lower bound on any plan within the
-    budget from a relaxation, ``gap`` = (objective - bound) / max(|objective|, tiny). ``costs`` are the predicted costs. ``coupling`` holds
-    the options ("keep", "allow_inexact") the groups were coupled with.
+    ``keep[id]`` lists unit ordinals of group ``id``, ``sizes[id]`` how many it had. ``fingerprint`` is that of the
+    groups the plan was made for. ``objective`` is the loss the solver reached, ``bound`` a lower bound on any plan
+    within the budget from a relaxation, ``gap`` = (objective - bound) / max(|objective|, tiny). ``costs`` are the
+    predicted costs. ``coupling`` holds the options ("keep", "allow_inexact") the groups were coupled with.
     """
 
     keep: Mapping[str, tuple[int, ...]]

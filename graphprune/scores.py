@@ -17,9 +17,10 @@ Objective = Literal["retained", "sum"]
 class Scores(Mapping[str, FloatArray]):
     """One float64 array a group, shape (units,), by group id; the units with the smallest are removed first.
 
-    ``objective`` says how the solver adds groups up. "sum": scores are losses comparable across groups, and the loss of a
-    plan is the sum of the removed. "retained": scores mean something within their group only, and the loss of a group is
-    ``-size * log(kept / all)``, which no scale of the scores changes and which grows without bound as a group empties.
+    ``objective`` says how the solver adds groups up. "sum": scores are losses comparable across groups, and the loss
+    of a plan is the sum of the removed. "retained": scores mean something within their group only, and the loss of a
+    group is ``-size * log(kept / all)``, which no scale of the scores changes and which grows without bound as a
+    group empties.
     """
 
     arrays: Mapping[str, FloatArray]

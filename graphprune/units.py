@@ -55,8 +55,9 @@ class Classes:
 
 @dataclass(frozen=True)
 class Units:
-    """``needs``: (slots, classes) sparse matrix of the free units every atom slot needs; ``reason``: why a slot is frozen.
+    """What every slot of an atom needs.
 
+    ``needs`` is a sparse (slots, classes) matrix of free units, ``reason`` tells why a slot is frozen.
     Reasons are positions in ``facts.frozen``, NO_REASON where a slot is free. ``inexact`` likewise, by class, in
     ``facts.inexact``.
     """
@@ -69,7 +70,10 @@ class Units:
 
 
 def solve_units(facts: Facts, carriers: Sequence[Dim]) -> Units:
-    """Solve the index maps of ``facts`` and return what every slot needs. ``carriers`` are the dimensions of parameters."""
+    """Solve the index maps of ``facts`` and return what every slot needs.
+
+    ``carriers`` are the dimensions of parameters.
+    """
     slots = _number(facts)
     edges = [_edges(facts, slots)]
     composites = {d: facts.atoms(d) for d in slots.base if d in facts.factors}
@@ -218,7 +222,7 @@ def _one_to_one(p: IntArray, q: IntArray) -> bool:
 def _expand(
     facts: Facts, slots: Slots, composites: dict[Dim, list[Dim]], label: IntArray, n: int
 ) -> tuple[Matrix, NDArray[np.bool_], NDArray[np.bool_]]:
-    """Return the matrix of what every class finally needs, which classes are defined, and which are cyclic (to freeze)."""
+    """Return what every class finally needs, which classes are defined, and which are cyclic (to freeze)."""
     rows, columns = [], []
     defined = np.zeros(n, np.bool_)
     for composite, atoms in composites.items():

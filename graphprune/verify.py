@@ -22,16 +22,16 @@ from .runtime import RUNTIME_ERRORS, Feeds, feeds, first_line, session
 TOLERANCE = {"float64": 1e-9, "float32": 1e-4, "float16": 1e-2, "bfloat16": 1e-1}
 """Largest allowed difference by element type, relative to the largest value of the output."""
 NOISE_FACTOR, NOISE_LIMIT = 10.0, 1e-2
-"""A model that onnxruntime itself computes with larger differences, when it optimises or not, is allowed this multiple of
-them, up to the limit."""
+"""Where onnxruntime itself differs more, optimising or not, this multiple of that is allowed, up to a limit."""
 
 
 @dataclass(frozen=True)
 class Verification:
     """How far the pruned model is from the masked original: over all outputs and samples, absolute and relative.
 
-    The relative difference is the absolute one over the largest value of the output. ``agreement`` is the cosine between
-    the outputs of the pruned model and of the *original*, on the same random inputs: what pruning itself changed.
+    The relative difference is the absolute one over the largest value of the output. ``agreement`` is the cosine
+    between the outputs of the pruned model and of the *original*, on the same random inputs: what pruning itself
+    changed.
     """
 
     max_abs: float
@@ -45,10 +45,9 @@ class Verification:
 def verify(graph: Graph, groups: Groups, plan: Plan, small: onnx.ModelProto, *, seed: int = 0) -> Verification:
     """Run the pruned model and the masked original on random inputs and compare every output.
 
-    A model with dynamic axes is run at a second size too. Raises VerificationError naming the first tensor that differs,
-    or what onnxruntime says when the pruned model does not run.
+    A model with dynamic axes is run at a second size too. Raises VerificationError naming the first tensor that
+    differs, or what onnxruntime says when the pruned model does not run.
     """
-    source: OnnxSource = graph.source
     reference = masked(graph, groups, plan)
     exact = all(g.exact for g in groups.groups if len(plan.keep[g.id]) < g.size)
     runs, wanted, original = _original_runs(graph, reference, seed)
@@ -63,7 +62,8 @@ def verify(graph: Graph, groups: Groups, plan: Plan, small: onnx.ModelProto, *, 
     checks = [_compare(graph, mine, wanted) for mine, wanted in results]
     worst = max(checks, key=lambda c: c.max_rel / c.tolerance)
     if worst.tolerance < worst.max_rel <= NOISE_LIMIT:
-        worst = replace(worst, tolerance=max(worst.tolerance, NOISE_FACTOR * _noise(graph, reference, runs[0], wanted[0])))
+        noise = _noise(graph, reference, runs[0], wanted[0])
+        worst = replace(worst, tolerance=max(worst.tolerance, NOISE_FACTOR * noise))
     if not worst.max_rel <= worst.tolerance:
         _explain(graph, groups, plan, small, reference, runs[0], worst)
     agreement = None if original is None else _agreement([results[0][0]], original)

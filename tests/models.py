@@ -38,9 +38,13 @@ def mlp(width: int = 32, batch: int | str = 1, seed: int = 0) -> onnx.ModelProto
         helper.make_node("Gemm", ["r2", "w3", "b3"], ["y"], "fc3", transB=1),
     ]
     tensors = [
-        weight(rng, "w1", width, 16), weight(rng, "b1", width), weight(rng, "w2", width, width), weight(rng, "b2", width),
-        weight(rng, "w3", 10, width), weight(rng, "b3", 10),
-    ]  # fmt: skip
+        weight(rng, "w1", width, 16),
+        weight(rng, "b1", width),
+        weight(rng, "w2", width, width),
+        weight(rng, "b2", width),
+        weight(rng, "w3", 10, width),
+        weight(rng, "b3", 10),
+    ]
     return model_of(nodes, [floats("x", batch, 16)], [floats("y", batch, 10)], tensors)
 
 

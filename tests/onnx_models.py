@@ -10,6 +10,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from graphprune.runtime import feeds, session
+
 Array = NDArray[Any]
 IR_OF_OPSET = {7: 3, 8: 3, 9: 4, 11: 6, 13: 7, 15: 8, 17: 8, 18: 8, 20: 9, 21: 10, 23: 11, 24: 12}
 
@@ -126,7 +128,15 @@ class Net:
         inferred = {o.name: o for o in onnx.shape_inference.infer_shapes(model, data_prop=True).graph.output}
         for value in model.graph.output:
             value.CopyFrom(inferred[value.name])
+            if not value.type.tensor_type.HasField("shape"):  # the checker wants at least the rank
+                shape = [None] * _rank_at_runtime(model, value.name)
+                value.type.CopyFrom(helper.make_tensor_type_proto(value.type.tensor_type.elem_type, shape))
         return model
+
+
+def _rank_at_runtime(model: onnx.ModelProto, name: str) -> int:
+    sizes = {i.name: [d.dim_value or 1 for d in i.type.tensor_type.shape.dim] for i in model.graph.input}
+    return int(session(model).run([name], feeds(model, sizes, 0))[0].ndim)
 
 
 def initializer(model: onnx.ModelProto, name: str) -> Array:

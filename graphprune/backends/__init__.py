@@ -1,0 +1,1 @@
+"""A plan becomes a smaller model: one back end for each world."""

@@ -1,8 +1,8 @@
 """A plan becomes a smaller ONNX model: surgery on a copy; what pruning does not demand stays byte for byte.
 
 Parameters are sliced; attributes and constants that spell sizes or indices are mended; shapes computed at run time are
-left alone where they follow by themselves. Families say what must be mended (families/facts.py), this file knows how ONNX
-writes it down.
+left alone where they follow by themselves. Families say what must be mended (families/facts.py), this file knows how
+ONNX writes it down.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ from ..layout import Kept, kept_by
 from ..plan import Plan
 from .onnx_constants import ConstantEdits, uses_of
 from .onnx_values import changed_values, corrections, resolve_reshape
-
 
 TO_THE_END = np.iinfo(np.int32).max
 """An end of a Slice that no axis reaches."""
@@ -269,9 +268,9 @@ class _Rewriter:
         starts, ends, axes, steps = bounds
         assert starts is not None
         assert ends is not None
-        axes = np.arange(len(starts)) if axes is None else np.ravel(axes)
+        along = np.arange(len(starts)) if axes is None else np.ravel(axes)
         rank = len(self.facts.tensor(node.inputs[0] or "") or ())
-        at = int(np.flatnonzero(axes % rank == mend.axis)[0])
+        at = int(np.flatnonzero(along % rank == mend.axis)[0])
         step = 1 if steps is None else int(steps[at])
         size = self.kept.size(mend.src)
         if np.array_equal(np.arange(size)[slice_of(size, int(starts[at]), int(ends[at]), step)], picks):
@@ -279,7 +278,7 @@ class _Rewriter:
         if len(picks) and (np.diff(picks) == step).all():
             last = int(picks[-1]) + (1 if step > 0 else -1)
             for place, attribute, old, new in ((1, "starts", starts, int(picks[0])), (2, "ends", ends, last)):
-                value = old.copy()
+                value = np.array(old)
                 value[at] = new if new >= 0 else np.iinfo(old.dtype).min
                 self._set_argument(k, node, place, attribute, value)
             return
@@ -293,9 +292,9 @@ class _Rewriter:
             (4, "steps", steps, 1),
         ):
             if old is not None:
-                value = old.copy()
-                value[at] = neutral
-                self._set_argument(k, node, place, attribute, value)
+                whole: Array = np.array(old)
+                whole[at] = neutral
+                self._set_argument(k, node, place, attribute, whole)
 
     def _set_argument(self, k: int, node: Node, place: int, attribute: str, value: Array) -> None:
         self.arguments[k, place] = value

@@ -1,4 +1,4 @@
-"""Edits of an ONNX model's constants: a constant whose users all want the same new value is edited in place, others are copied."""
+"""Edits of an ONNX model's constants: in place where all users want the same new value, in a copy where they differ."""
 
 from __future__ import annotations
 

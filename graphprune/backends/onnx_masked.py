@@ -24,8 +24,10 @@ from ..plan import Plan
 
 @dataclass(frozen=True)
 class Masked:
-    """A model with masks as further inputs: fed with ``masks`` it leaves the plan's units out, with ``neutral`` it is the
-    original (None where one of its attributes had to change).
+    """A model with masks as further inputs.
+
+    Fed with ``masks`` it leaves the plan's units out, with ``neutral`` it is the original (None where one of its
+    attributes had to change).
     """
 
     model: onnx.ModelProto
@@ -109,7 +111,7 @@ class _Masking:
                 self._gather_around(statistic.node, axis, index)
 
     def _rescale(self, node: int, factor: float) -> None:
-        """A mean over fewer indices: the masked sum is divided by their number."""
+        """Divide the masked sum of a mean by the number of kept indices."""
         proto = self._edit(node)
         dtype = helper.tensor_dtype_to_np_dtype(self.source.dtypes[self.graph.nodes[node].outputs[0]])
         inner = f"{proto.output[0]}.unscaled"

@@ -54,8 +54,8 @@ def corrections(
 ) -> tuple[Array, Array, Array]:
     """Return (times, divide, add) that turn a run-time vector into the wanted one at every input size.
 
-    Entries that hold at every size become literals (0 * x + wanted); those that follow the input are scaled by the ratio
-    of what is wanted to what they give, which is exact when both are the same multiple of the input's size.
+    Entries that hold at every size become literals (0 * x + wanted); those that follow the input are scaled by the
+    ratio of what is wanted to what they give, which is exact when both are the same multiple of the input's size.
     """
     times, divide, add = np.ones_like(current), np.ones_like(current), np.zeros_like(current)
     for i in np.flatnonzero(current != wanted):
@@ -66,7 +66,7 @@ def corrections(
             times[i], divide[i] = wanted[i] // common, current[i] // common
         else:
             raise GraphpruneError(
-                "shape-not-mendable", f"entry {i} of the shape {name!r} depends on the input in a way that cannot be mended",
+                "shape-not-mendable", f"entry {i} of the shape {name!r} depends on the input and cannot be mended",
                 where=name, hint="protect the tensor it belongs to with --keep, and tell us about this model",
             )  # fmt: skip
     return times, divide, add

@@ -1,6 +1,7 @@
 """The Attention operator (opset 23): query, key, value with heads as an axis, or folded into the hidden axis.
 
-``attrs``: ``pattern``, ``sizes``, ``attributes``, ``scale``: the factor it derives from the head dimension unless given.
+``attrs``: ``pattern``, ``sizes``, ``attributes``, ``scale``: the factor it derives from the head dimension unless
+given.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Contractions: convolution, transposed convolution, matrix product, Gemm, Einsum; with groups.
 
-``attrs``: ``pattern`` (see pattern.py), ``sizes`` of letters that are no axis of their own, ``spatial`` letters (frozen),
-``uncounted`` letters (no factor of the MACs), ``attributes`` {name: letter} that are the size of a letter.
+``attrs``: ``pattern`` (see pattern.py), ``sizes`` of letters that are no axis of their own, ``spatial`` letters
+(frozen), ``uncounted`` letters (no factor of the MACs), ``attributes`` {name: letter} that are the size of a letter.
 
 Summing over an index is the one place where a removed unit leaves nothing behind but a missing term; so the indices a
 contraction sums over are what makes a unit removable. MACs are the product of the sizes of the letters.
@@ -9,9 +9,11 @@ contraction sums over are what makes a unit removable. MACs are the product of t
 
 from __future__ import annotations
 
+from functools import cache
+
 from ..graph import Node
 from .facts import Dims, Facts, SizeAttribute
-from .pattern import bind, letters, parse, spread
+from .pattern import Operand, bind, letters, parse, spread
 
 
 def couple(node: Node, ins: list[Dims | None], outs: list[Dims], facts: Facts) -> None:
@@ -21,19 +23,39 @@ def couple(node: Node, ins: list[Dims | None], outs: list[Dims], facts: Facts) -
     operands, results = parse(pattern)
     ins = (ins + [None] * len(operands))[: len(operands)]
     bound = bind(pattern, [*ins, *outs], facts, attrs.get("sizes", {}))
-    for name in bound:
-        if _among(name, attrs.get("spatial", ())):
-            facts.freeze(bound[name], f"spatial axis of {node.op}")
-    uncounted = attrs.get("uncounted", ())
-    facts.macs[facts.index] = [[d for name, d in bound.items() if not _among(name, uncounted)]]
-    kept_letters = tuple(letter for operand in results for letter in letters(operand))
-    for place, (operand, dims) in enumerate(zip(operands, ins, strict=True)):
-        for axis, token in enumerate(spread(operand, len(dims)) if dims is not None else ()):
-            summed = not all(_among(x, kept_letters) for x in (token[-1:] if isinstance(token, tuple) else (token,)))
-            facts.role(place, axis, "consumer" if summed else "producer")
-            if summed and place == 0 and dims is not None:
-                facts.contract(place, axis, dims[axis])
+    spatial, counted = _sorted_out(tuple(bound), attrs.get("spatial", ()), attrs.get("uncounted", ()))
+    for name in spatial:
+        facts.freeze(bound[name], f"spatial axis of {node.op}")
+    facts.macs[facts.index] = [[bound[name] for name in counted]]
+    ranks = tuple(-1 if dims is None else len(dims) for dims in ins)
+    for place, axis, summed in _sums(operands, results, ranks):
+        facts.role(place, axis, "consumer" if summed else "producer")
+        dims = ins[place]
+        if summed and place == 0 and dims is not None:
+            facts.contract(place, axis, dims[axis])
     facts.mend(*(SizeAttribute(name, bound[letter]) for name, letter in attrs.get("attributes", {}).items()))
+
+
+@cache
+def _sorted_out(
+    names: tuple[str, ...], spatial: tuple[str, ...], uncounted: tuple[str, ...]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return which bound names are spatial, and which are factors of the MACs."""
+    return tuple(n for n in names if _among(n, spatial)), tuple(n for n in names if not _among(n, uncounted))
+
+
+@cache
+def _sums(
+    operands: tuple[Operand, ...], results: tuple[Operand, ...], ranks: tuple[int, ...]
+) -> tuple[tuple[int, int, bool], ...]:
+    """Return (operand, axis, whether it is summed over) for every axis; of a product its last factor decides."""
+    kept = tuple(letter for operand in results for letter in letters(operand))
+    return tuple(
+        (place, axis, not _among(token[-1] if isinstance(token, tuple) else token, kept))
+        for place, (operand, rank) in enumerate(zip(operands, ranks, strict=True))
+        if rank >= 0
+        for axis, token in enumerate(spread(operand, rank))
+    )
 
 
 def _among(name: str, wanted: tuple[str, ...]) -> bool:

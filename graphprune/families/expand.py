@@ -7,7 +7,7 @@ from .facts import Dim, Dims, Facts, SizesInput
 
 
 def couple(node: Node, ins: list[Dims | None], outs: list[Dims], facts: Facts) -> None:
-    """Broadcasting: axes of more than one index are the same, an axis made by repetition is free."""
+    """Couple axes of more than one index; an axis made by repetition is free."""
     src, out = ins[0], outs[0]
     assert src is not None
     for offset in range(1, len(src) + 1):
@@ -18,7 +18,7 @@ def couple(node: Node, ins: list[Dims | None], outs: list[Dims], facts: Facts) -
 
 
 def tile(node: Node, ins: list[Dims | None], outs: list[Dims], facts: Facts) -> None:
-    """Repeating an axis r times gives the product of r and the axis."""
+    """Make a repeated axis the product of the repetitions and the axis."""
     src = ins[0]
     assert src is not None
     repeats: list[Dim] = []
@@ -29,5 +29,5 @@ def tile(node: Node, ins: list[Dims | None], outs: list[Dims], facts: Facts) -> 
 
 
 def fill(node: Node, ins: list[Dims | None], outs: list[Dims], facts: Facts) -> None:
-    """A constant of a given shape: its axes are free and follow whatever they meet."""
+    """Leave the axes of a filled constant free: they follow whatever they meet."""
     facts.mend(SizesInput(0, tuple(outs[0]), "shape"))

@@ -1,7 +1,7 @@
 """The facts families state about a node, and the algebra of axes that puts them together.
 
-A *dimension* is a set of axes known to have the same indices one by one. Equal axes are merged as soon as a rule says so
-(union-find). A dimension that a reshape splits is the row-major product of smaller ones, its factors; where two
+A *dimension* is a set of axes known to have the same indices one by one. Equal axes are merged as soon as a rule says
+so (union-find). A dimension that a reshape splits is the row-major product of smaller ones, its factors; where two
 factorisations meet they are refined to a common one, so that factors that are not products themselves, the *atoms*,
 are all that has to be decided. Relations that are not whole equalities (concatenation, slices, gathers) stay index maps
 and are solved later, all at once, by the coupling engine.
@@ -44,7 +44,7 @@ class Remark:
 
 @dataclass(frozen=True, slots=True)
 class SizesInput:
-    """Entry i of input ``position`` (or of attribute ``attribute`` where there is no such input) is the size of ``dims[i]``.
+    """Entry i of input ``position`` (where there is none, of ``attribute``) is the size of ``dims[i]``.
 
     A dimension of None means an entry that pruning never changes.
     """
@@ -160,7 +160,7 @@ class Facts:
     def atoms(self, dim: Dim) -> Dims:
         """Return the atoms whose row-major product the dimension is (itself, if it is one)."""
         root = self.find(dim)
-        parts = self.factors.get(root)
+        parts = self.factors.get(root) if self.factors else None
         return [root] if parts is None else [a for part in parts for a in self.atoms(part)]
 
     # Facts ----------------------------------------------------------------------------------------------------------

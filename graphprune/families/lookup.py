@@ -7,7 +7,7 @@ from .facts import Dims, Facts
 
 
 def couple(node: Node, ins: list[Dims | None], outs: list[Dims], facts: Facts) -> None:
-    """The looked-up axis is frozen; the others pass through, around the axes of the indices."""
+    """Freeze the looked-up axis; the others pass through, around the axes of the indices."""
     data, indices, axis = ins[0], ins[1], node.attrs["axis"]
     assert data is not None
     assert indices is not None

@@ -1,8 +1,8 @@
 """Normalisations: batch, instance, group, layer, RMS, Lp.
 
-``attrs``: ``pattern`` (see pattern.py), ``sizes``, ``statistics``: letters whose removal changes a statistic, ``attributes``.
-Batch and instance normalisation treat each channel alone: exact. A layer norm over a pruned axis takes its mean and
-variance over fewer indices than the masked original: such axes are inexact, not frozen.
+``attrs``: ``pattern`` (see pattern.py), ``sizes``, ``statistics``: letters whose removal changes a statistic,
+``attributes``. Batch and instance normalisation treat each channel alone: exact. A layer norm over a pruned axis
+takes its mean and variance over fewer indices than the masked original: such axes are inexact, not frozen.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def couple(node: Node, ins: list[Dims | None], outs: list[Dims], facts: Facts) -
 
 
 def softmax(node: Node, ins: list[Dims | None], outs: list[Dims], facts: Facts) -> None:
-    """Softmax and its like along ``axes``: a removed index would have taken a share, so these axes are frozen."""
+    """Freeze the ``axes`` of a softmax or its like: a removed index would have taken its share."""
     assert ins[0] is not None
     for axis, (a, b) in enumerate(zip(ins[0], outs[0], strict=True)):
         facts.same(a, b)

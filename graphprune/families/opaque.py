@@ -1,4 +1,4 @@
-"""What no rule knows: every axis it touches is frozen, with the reason. A wrong model is the one unforgivable result."""
+"""What no rule knows freezes every axis it touches, with the reason: a wrong model is the one unforgivable result."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from .facts import Dims, Facts
 
 
 def couple(node: Node, ins: list[Dims | None], outs: list[Dims], facts: Facts) -> None:
-    """Freeze all axes of all inputs and outputs. ``attrs``: ``reason``; ``macs``, products of (input, axis) if it counts."""
+    """Freeze all axes. ``attrs``: ``reason``; ``macs``: lists of (input, axis) whose product counts."""
     facts.freeze_all([*ins, *outs], node.attrs.get("reason", f"{node.op} is not known to graphprune"))
     tensors = [*ins, *outs]
     for product in node.attrs.get("macs", ()):
-        dims = [tensors[place][axis] for place, axis in product]  # type: ignore[index]
+        dims = [tensors[place][axis] for place, axis in product]
         facts.macs.setdefault(facts.index, []).append(dims)
 
 

@@ -2,8 +2,8 @@
 
     b (g i) *s, (g o) i *k, (g o) -> b (g o) *t          a grouped convolution with bias
 
-A word is an axis; ``*s`` stands for any number of axes; ``(g i)`` is an axis that is the row-major product of g and i; a
-word of ``1`` is an axis that takes no part. Letters with a ``*`` that differ are unrelated axes.
+A word is an axis; ``*s`` stands for any number of axes; ``(g i)`` is an axis that is the row-major product of g and
+i; a word of ``1`` is an axis that takes no part. Letters with a ``*`` that differ are unrelated axes.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def spread(operand: Operand, rank: int) -> Operand:
 
 
 def bind(pattern: str, tensors: Sequence[Dims | None], facts: Facts, sizes: Mapping[str, int]) -> dict[str, int]:
-    """Couple the axes of ``tensors`` (inputs then outputs; None: absent) as the pattern says; return each letter's dimension.
+    """Couple the axes of ``tensors`` (inputs, outputs; None: absent) as the pattern says; return the letters' axes.
 
     ``sizes`` gives the sizes of letters that never are an axis of their own.
     """

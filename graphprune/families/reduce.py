@@ -1,6 +1,7 @@
 """Reductions over ``axes`` (``keepdims``): means and sums are statistics, maxima and arg-maxima compare.
 
-``attrs``: ``kind`` "statistic" (mean, sum, norms: inexact, as in a layer norm that is spelled out) or "compare" (frozen).
+``attrs``: ``kind`` "statistic" (mean, sum, norms: inexact, as in a layer norm that is spelled out) or "compare"
+(frozen).
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ def couple(node: Node, ins: list[Dims | None], outs: list[Dims], facts: Facts) -
 
 
 def compare(node: Node, ins: list[Dims | None], outs: list[Dims], facts: Facts) -> None:
-    """TopK, CumSum and other work along ``axes`` that keeps the rank: those axes are frozen, the others are the same."""
+    """Freeze the axes along which TopK, CumSum and their like work; the others are the same."""
     assert ins[0] is not None
     for out in outs:
         for axis, (a, b) in enumerate(zip(ins[0], out, strict=True)):

@@ -1,8 +1,8 @@
-"""Selections with indices known before the model runs: Split, Slice, Gather with constant indices, Pad, shuffles of one axis.
+"""Selections with indices known before the model runs: Split, Slice, Gather with constant indices, Pad.
 
-``attrs`` of "select": ``picks`` {axis: positions}: the output takes these positions of the input's axis; None means that they
-depend on the input, so the axis is frozen. ``drop``: a picked axis that the output lacks (Gather with a scalar).
-``attrs`` of "split": ``axis``, ``sizes_input``. ``attrs`` of "pad": ``before`` and ``after`` per axis.
+``attrs`` of "select": ``picks`` {axis: positions}: the output takes these positions of the input's axis; None means
+that they depend on the input, so the axis is frozen. ``drop``: a picked axis that the output lacks (Gather with a
+scalar). ``attrs`` of "split": ``axis``, ``sizes_input``. ``attrs`` of "pad": ``before`` and ``after`` per axis.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Shuffles: depth to space and back, and reshape → transpose → reshape chains that only permute one axis.
 
-``attrs`` of "shuffle": ``pattern`` and ``sizes``. ``attrs`` of "permutation": ``axis``, ``index`` (output position j is input
-position ``index[j]``), ``factors``: (size, stride) of the axis' factors in their new order. The chain is kept as long as
-nothing on the axis is cut, and becomes one Gather otherwise.
+``attrs`` of "shuffle": ``pattern`` and ``sizes``. ``attrs`` of "permutation": ``axis``, ``index`` (output position j
+is input position ``index[j]``), ``factors``: (size, stride) of the axis' factors in their new order. The chain is
+kept as long as nothing on the axis is cut, and becomes one Gather otherwise.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ def couple(node: Node, ins: list[Dims | None], outs: list[Dims], facts: Facts) -
 def permutation(node: Node, ins: list[Dims | None], outs: list[Dims], facts: Facts) -> None:
     """State that the output's axis is the input's in another order: index by index, or factor by factor.
 
-    Index by index every channel keeps its own life. Where grouped convolutions stand on both sides, that has no solution
-    in whole groups, and the engine asks for factors.
+    Index by index every channel keeps its own life. Where grouped convolutions stand on both sides, that has no
+    solution in whole groups, and the engine asks for factors.
     """
     src, out, axis = ins[0], outs[0], node.attrs["axis"]
     assert src is not None

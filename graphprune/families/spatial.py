@@ -1,6 +1,7 @@
 """Pooling, resizing and other work over space: every axis but the ``spatial`` ones stays as it is.
 
-``attrs``: ``spatial``, axes of the first input; ``sizes_input``, the position of an input that spells all output sizes (Resize).
+``attrs``: ``spatial``, axes of the first input; ``sizes_input``, the position of an input that spells all output
+sizes (Resize).
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""A model becomes a graph: one front end for each world."""

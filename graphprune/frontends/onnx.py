@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class OnnxSource:
-    """What writing the model back needs: the model, its constants, which of its nodes each node of the graph stands for.
+    """What writing the model back needs: the model, its constants, the nodes that each node of the graph stands for.
 
     ``other_sizes`` are input sizes that differ in every dynamic axis, None where there is none.
     """
@@ -67,8 +67,8 @@ def trace(
     """Read an ONNX model into a dependency graph at concrete input sizes.
 
     ``input_shapes`` gives sizes for inputs with dynamic axes; a dynamic first axis, the batch, is traced at 1 unless
-    given. Raises ModelError when the file cannot be read, is not valid, or a size that costs depend on stays unknown, and
-    UsageError when ``input_shapes`` does not fit the model.
+    given. Raises ModelError when the file cannot be read, is not valid, or a size that costs depend on stays unknown,
+    and UsageError when ``input_shapes`` does not fit the model.
     """
     loaded = _loaded(model)
     proto = loaded.model if loaded is not None else model
@@ -93,7 +93,7 @@ def _loaded(model: str | Path | onnx.ModelProto | Loaded) -> Loaded | None:
 
 
 def _constants(graph: onnx.GraphProto) -> Iterator[tuple[str, TensorProto]]:
-    """Yield the model's constants by name: initializers, and what Constant nodes hold under the name of their output."""
+    """Yield the constants by name: initializers, and what Constant nodes hold under the name of their output."""
     for tensor in graph.initializer:
         yield tensor.name, tensor
     for node in graph.node:
@@ -197,9 +197,10 @@ def _assemble(
     sizes, other_sizes = input_sizes
     known = {n: Known(v, _static(n, v, found, other)) for n, v in found.known.items()}
 
-    @lru_cache(maxsize=None)
+    @cache
     def parameter(name: str) -> Array:
-        return numpy_helper.to_array(constants[name])
+        array: Array = numpy_helper.to_array(constants[name])
+        return array
 
     def constant(name: str) -> Array | None:
         if name in known:
@@ -243,7 +244,7 @@ def _node(context: onnx_ops.Context, position: int, known: Mapping[str, Known]) 
     inputs = tuple(n or None for n in (*proto.input, *_captured(proto)))
     outputs = tuple(n for n in proto.output if n)
     if outputs and all(n in known for n in outputs):
-        family, attrs = "value", {}
+        family, attrs = onnx_ops.VALUE
     elif any(n not in context.shapes for n in (*filter(None, inputs), *outputs)):
         if proto.op_type in onnx_ops.COUNTED:
             raise ModelError(
@@ -289,7 +290,7 @@ def _tensors(
     return tensors
 
 
-@lru_cache(maxsize=None)
+@cache
 def _dtype_name(element: int) -> str:
     if element in (TensorProto.UNDEFINED, TensorProto.STRING):
         return "string" if element else "unknown"

@@ -1,4 +1,4 @@
-"""ONNX operators in the families' terms: one entry an operator. What has no entry is opaque: it freezes what it touches."""
+"""ONNX operators in the families' terms, one entry an operator; what has no entry is opaque."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Context:
-    """What lowering a node may ask: its attributes, shapes by position, constants by position, the opset of its domain."""
+    """What lowering a node may ask: its attributes, shapes and constants by position, the opset of its domain."""
 
     node: onnx.NodeProto
     opset: int
@@ -60,6 +60,10 @@ Lowering = Callable[[Context], Lowered]
 def opaque(reason: str) -> Lowered:
     """Return the family that freezes everything, with a reason."""
     return "opaque", {"reason": reason}
+
+
+VALUE: Lowered = ("value", {})
+"""Arithmetic on shapes."""
 
 
 def _elementwise(c: Context) -> Lowered:
@@ -216,7 +220,7 @@ def _pool(c: Context) -> Lowered:
 
 
 def _resize(c: Context) -> Lowered:
-    changed = [k for k, (a, b) in enumerate(zip(c.shape(), c.out_shape(), strict=True)) if a != b or 1 < k]
+    changed = [k for k, (a, b) in enumerate(zip(c.shape(), c.out_shape(), strict=True)) if a != b or k > 1]
     if c.rank() == 4 and c.shape()[3] == c.out_shape()[3] and c.shape()[2] != c.out_shape()[2] and 1 in changed:
         changed = [1, 2]  # channels last
     return "spatial", {"spatial": changed, **({"sizes_input": 3} if c.has(3) else {})}
@@ -251,7 +255,8 @@ def _split(c: Context) -> Lowered:
 
 
 def _slice(c: Context) -> Lowered:
-    shape, picks = c.shape(), {}
+    shape = c.shape()
+    picks: dict[int, Array | None] = {}
     if c.opset >= 10:
         starts, ends = c.value(1), c.value(2)
         count = c.shape(1)[0] if c.shape(1) else 1
@@ -371,12 +376,14 @@ def _quantized_matmul(right: int) -> Lowering:
     return lower
 
 
-ELEMENTWISE = """
-Abs Acos Acosh And Asin Asinh Atan Atanh BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor Cast CastLike Ceil Celu Clip Cos
-Cosh Div Dropout Elu Equal Erf Exp Floor Gelu Greater GreaterOrEqual HardSigmoid HardSwish Identity IsInf IsNaN LeakyRelu Less
-LessOrEqual Log Max Mean Min Mish Mod Mul Neg Not Or PRelu Pow Reciprocal Relu Round Selu Shrink Sigmoid Sign Sin Sinh
-Softplus Softsign Sqrt Sub Sum Swish Tan Tanh ThresholdedRelu Where Xor
-""".split()
+ELEMENTWISE = [
+    "Abs", "Acos", "Acosh", "And", "Asin", "Asinh", "Atan", "Atanh", "BitShift", "BitwiseAnd", "BitwiseNot",
+    "BitwiseOr", "BitwiseXor", "Cast", "CastLike", "Ceil", "Celu", "Clip", "Cos", "Cosh", "Div", "Dropout", "Elu",
+    "Equal", "Erf", "Exp", "Floor", "Gelu", "Greater", "GreaterOrEqual", "HardSigmoid", "HardSwish", "Identity",
+    "IsInf", "IsNaN", "LeakyRelu", "Less", "LessOrEqual", "Log", "Max", "Mean", "Min", "Mish", "Mod", "Mul", "Neg",
+    "Not", "Or", "PRelu", "Pow", "Reciprocal", "Relu", "Round", "Selu", "Shrink", "Sigmoid", "Sign", "Sin", "Sinh",
+    "Softplus", "Softsign", "Sqrt", "Sub", "Sum", "Swish", "Tan", "Tanh", "ThresholdedRelu", "Where", "Xor",
+]  # fmt: skip
 
 OPS: dict[str, Lowering] = {
     **dict.fromkeys(ELEMENTWISE, _elementwise),
@@ -429,7 +436,9 @@ OPS: dict[str, Lowering] = {
 }
 """Operator of the standard domain → how it is lowered."""
 
-COUNTED = {op for op, lowering in OPS.items() if lowering in (_conv, _conv_transpose, _matmul, _gemm, _einsum, _recurrent)}
+COUNTED = {
+    op for op, lowering in OPS.items() if lowering in (_conv, _conv_transpose, _matmul, _gemm, _einsum, _recurrent)
+}
 """Operators that cost multiply-accumulates: their sizes must be known."""
 
 CONTRIB: dict[str, Lowering] = {

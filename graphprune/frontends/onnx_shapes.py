@@ -1,7 +1,8 @@
 """Concrete shapes of every tensor of an ONNX model, and the small values that shapes are made of.
 
-onnx's own inference does most of it on a copy without weights. Where a shape is computed at run time, one walk over the nodes
-computes the arithmetic (onnx_values) and infers the nodes left over one by one; onnxruntime runs the model for the rest.
+onnx's own inference does most of it on a copy without weights. Where a shape is computed at run time, one walk over
+the nodes computes the arithmetic (onnx_values) and infers the nodes left over one by one; onnxruntime runs the model
+for the rest.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ SMALL = 1024
 
 @dataclass
 class Shapes:
-    """What one walk found: shapes (absent: unknown), element types, small values, and which of those a shape entered."""
+    """What one walk found: shapes (absent: unknown), element types, small values, and which values a shape entered."""
 
     shape: dict[str, Shape] = field(default_factory=dict)
     dtype: dict[str, int] = field(default_factory=dict)
@@ -32,7 +33,7 @@ class Shapes:
 
 
 def constant_of(node: onnx.NodeProto) -> TensorProto | None:
-    """Return the tensor a Constant node holds, made from its other forms where needed; None for strings and the like."""
+    """Return the tensor a Constant node holds, made from its other forms where needed; None for strings."""
     for attribute in node.attribute:
         if attribute.name == "value":
             return attribute.t

@@ -82,7 +82,8 @@ def _permutation_from(
 def permuted_axis(start: Shape, steps: Sequence[tuple[str, Shape, Sequence[int]]]) -> tuple[int, list[Factor]] | None:
     """Return (axis, its factors in their new order) if reshapes and transposes only permute one axis of a tensor.
 
-    ``start`` is the tensor's shape, ``steps`` lists (family, output shape, perm). The axes are followed as lists of factors, so that no tensor is made.
+    ``start`` is the tensor's shape, ``steps`` lists (family, output shape, perm). The axes are followed as lists of
+    factors, so that no tensor is made.
     """
     factors: list[list[Factor]] = [[(axis, n, 1)] for axis, n in enumerate(start)]
     for family, shape, perm in steps:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import isfinite
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -37,7 +38,12 @@ def budget_of(budget: Budget | None, plan: Plan) -> dict[str, float | str]:
 
 def agreement_of(check: Verification) -> Agreement:
     """Return what verification found."""
-    return Agreement(check.max_abs, check.max_rel, check.samples, check.tolerance, check.agreement)
+    return Agreement(check.max_abs, check.max_rel, check.samples, check.tolerance, finite(check.agreement))
+
+
+def finite(value: float | None) -> float | None:
+    """Return a number that JSON can hold: None for infinity, the loss of a group that vanished, and for no number."""
+    return value if value is not None and isfinite(value) else None
 
 
 def groups_of(groups: Groups, plan: Plan) -> tuple[GroupReport, ...]:
