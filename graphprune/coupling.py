@@ -53,7 +53,21 @@ def state_facts(graph: Graph, *, by_factors: bool = False) -> Facts:
             facts.freeze_all(ins[first:], ARGUMENT)
         _state(node, ins, outs, facts)
     _freeze_dynamic(graph, facts)
+    _freeze_seen_sizes(graph, facts)
     return facts
+
+
+def _freeze_seen_sizes(graph: Graph, facts: Facts) -> None:
+    """Freeze axes whose size is seen outside: as an output of the model, or inside the body of a control flow."""
+    seen = {name for name in graph.outputs if name in graph.known}
+    seen |= {n for node in graph.nodes if node.family == "opaque" for n in node.inputs if n and n in graph.known}
+    for k in range(len(graph.nodes) - 1, -1, -1):
+        node = graph.nodes[k]
+        if node.family == "value" and not seen.isdisjoint(node.outputs):
+            facts.index = k
+            if node.op in ("Shape", "Size"):
+                facts.freeze_all([facts.tensor(node.inputs[0] or "")], "its size is an output, or seen inside a body")
+            seen.update(n for n in node.inputs if n and n in graph.known)
 
 
 def _state(node: Node, ins: list[Dims | None], outs: list[Dims | None], facts: Facts) -> None:

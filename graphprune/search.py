@@ -16,15 +16,19 @@ from .moves import LEEWAY, TINY, TRIES, Combined, Moves, Place, exchange, fill
 
 COLUMNS = 64
 """How many choices of a group are looked at together."""
-ROUNDS = (6, 20)
-"""How often prices are taken anew, for one row and for several, whose weights must settle too."""
+ROUNDS, FEWER = 20, 5
+"""How often prices are taken anew, and with a single row, where no weights need to settle."""
+PATIENCE = 4
+"""How many rounds may pass without a better start."""
 PROBES = 7
 """How many scales of the prices are tried at once."""
 COARSE = 0.01
 """The part of the limits from which on a step of a group is coarse."""
-CHANCES = 6
+CHANCES = 3
 """How many coarse steps are tried, those of lowest reduced cost first."""
-FEW = 4096
+WORTH = 0.05
+"""The rise of the loss that is accepted for using a limit well."""
+FEW = 16384
 """With no more combinations than this, all are tried."""
 
 
@@ -37,13 +41,17 @@ def start(limits: Limits, menu: Menu, base: FloatArray) -> tuple[Place, FloatArr
     weight = np.full(len(limits.most), 1 / len(limits.most))
     haste = np.full(len(weight), 3.0)
     best = Place(limits, menu, np.zeros(len(base), dtype=np.int64))
-    low, high = -25.0, 25.0
-    for turn in range(ROUNDS[len(weight) > 1]):
+    low, high, idle = -25.0, 25.0, 0
+    for turn in range(ROUNDS):
         slope = limits.prices(base, weight / limits.most)[:, None] * menu.width
         column, high = _narrow(limits, menu, slope, low, high, 2 if turn else 4)
         place = Place(limits, menu, column)
-        best = place if place.losses.sum() < best.losses.sum() else best
         price = np.exp(high) * weight / limits.most
+        loss, least = place.losses.sum(), best.losses.sum()
+        idle = 0 if loss < least * (1 - 1e-3) else idle + 1
+        best = place if loss < least else best
+        if idle == PATIENCE or (turn == FEWER and len(weight) == 1):
+            break
         low, high = high - 1.5, high + 1.5
         used = 1 - place.slack / limits.most
         short = np.log(np.maximum(used / used.max(), 0.3))
@@ -153,13 +161,15 @@ def use_up(limits: Limits, choices: Choices, widths: FloatArray, price: FloatArr
 def stretch(limits: Limits, choices: Choices, widths: FloatArray, price: FloatArray, part: float) -> FloatArray:
     """Use ``part`` of a limit by raising one group and lowering another, at the least rise of the loss.
 
-    Returns the widths as they are where no such pair is found.
+    Returns the widths as they are where no such pair is found, or only at a rise that using the limit is not worth.
     """
     menu = Menu.near(choices, widths, COLUMNS)
     place = Place(limits, menu, menu.find(widths))
     down, up = Moves.both(place, price)
     pairs = Combined.of(place, (down, up))
-    gain = np.where((down.group[:, None] == up.group) | (pairs.over > LEEWAY), np.inf, down.gain[:, None] + up.gain)
+    gain = down.gain[:, None] + up.gain
+    wrong = (down.group[:, None] == up.group) | (pairs.over > LEEWAY) | (gain > WORTH * place.losses.sum())
+    gain = np.where(wrong, np.inf, gain)
     order = np.argsort(gain, axis=None, kind="stable")[: 8 * TRIES]
     after = pairs.widths(place, order)
     good = np.flatnonzero(limits.holds(after) & (limits.used(after) >= part) & np.isfinite(gain.flat[order]))

@@ -150,10 +150,27 @@ class _Rewriter:
         spoken_for: set[int] = {1, 2, 3, 4} if node.op == "Slice" else set()
         for mend in mends:
             spoken_for |= self._mend(k, node, mend)
+        if node.op == "Squeeze":
+            self._spell_squeeze(k, node)
         for place, name in enumerate(node.inputs):
             if name in self.changed and place not in spoken_for:
                 # Not a shape for this node but data, such as the 1/sqrt(d) of the original: it stays what it was.
                 self._give_vector(k, place, name, self.graph.known[name].value)
+
+    def _spell_squeeze(self, k: int, node: Node) -> None:
+        """Name the axes of a Squeeze that drops every axis of one, once another axis shrinks to one."""
+        proto = self.model.graph.node[self._proto_index(k)]
+        if len(proto.input) > 1 or proto.attribute:
+            return
+        source = self.facts.tensor(proto.input[0]) or []
+        axes = [a for a, d in enumerate(source) if self.facts.size[d] == 1]
+        if sum(self.kept.size(d) == 1 for d in source) == len(axes):
+            return
+        if self.opset < 13:
+            _set_attribute(self._proto(k), "axes", axes)
+        else:
+            name = self.constants.new(f"{proto.output[0]}.axes", np.array(axes, np.int64), self.taken)
+            self._proto(k).input.append(name)
 
     def _mend(self, k: int, node: Node, mend: Mend) -> set[int]:
         """Apply one mend; return the input positions it takes care of."""
@@ -286,13 +303,13 @@ class _Rewriter:
             self._slice_to_gather(k, mend, picks)
             return
         self._gather_first(k, mend, picks)
-        for place, attribute, old, neutral in (
+        for place, attribute, bound, neutral in (
             (1, "starts", starts, 0),
             (2, "ends", ends, TO_THE_END),
             (4, "steps", steps, 1),
         ):
-            if old is not None:
-                whole: Array = np.array(old)
+            if bound is not None:
+                whole: Array = np.array(bound)
                 whole[at] = neutral
                 self._set_argument(k, node, place, attribute, whole)
 
@@ -390,13 +407,16 @@ class _Rewriter:
         _copy_fields(self.model, small, skip={"graph"})
         graph, old = small.graph, self.model.graph
         _copy_fields(old, graph, skip={"node", "initializer", "value_info", "input"})
+        if self.model.ir_version < 4:  # there, an initializer would have to be an input too
+            graph.node.extend(_constant_node(tensor) for tensor in self.constants.fresh.values())
         for at, node in enumerate(old.node):
             graph.node.extend(self.before.get(at, ()))
             if at not in self.dropped:
                 graph.node.append(_with_constant(self.edited.get(at, node), in_place))
         for tensor in old.initializer:
             graph.initializer.append(in_place.get(tensor.name, tensor))
-        graph.initializer.extend(self.constants.fresh.values())
+        if self.model.ir_version >= 4:
+            graph.initializer.extend(self.constants.fresh.values())
         for value in old.input:
             graph.input.append(self._typed(value) if value.name in self.source.constants else value)
         there = {n for node in graph.node for n in node.output} | {t.name for t in graph.initializer}
@@ -440,6 +460,11 @@ def _copy_fields(source: Any, target: Any, skip: set[str]) -> None:
             getattr(target, descriptor.name).CopyFrom(value)
         else:
             setattr(target, descriptor.name, value)
+
+
+def _constant_node(tensor: onnx.TensorProto) -> onnx.NodeProto:
+    """Return a Constant node that gives a tensor under its name."""
+    return helper.make_node("Constant", [], [tensor.name], name=tensor.name, value=tensor)
 
 
 def _with_constant(node: onnx.NodeProto, in_place: dict[str, onnx.TensorProto]) -> onnx.NodeProto:

@@ -23,4 +23,4 @@ def couple(node: Node, ins: list[Dims | None], outs: list[Dims], facts: Facts) -
     # A second result (the positions MaxPool found) counts through all channels.
     facts.freeze_all([*outs[1:], *([out] if len(outs) > 1 else [])], f"positions returned by {node.op}")
     if "sizes_input" in node.attrs:
-        facts.mend(SizesInput(node.attrs["sizes_input"], tuple(out), "sizes"))
+        facts.mend(SizesInput(node.attrs["sizes_input"], tuple(out[a] for a in node.attrs["sized"]), "sizes"))

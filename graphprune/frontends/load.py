@@ -54,12 +54,13 @@ def load(path: str | Path, *, external: bool = True) -> Loaded:
     ``external=False`` leaves weights that lie in other files there, unread and unchecked. Raises ModelError when there
     is no such file or it cannot be read, is not a valid model, or names weights that are missing or outside its folder.
     """
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
-    from onnx import ModelProto
-
     path = Path(path)
     data = _read(path)
     digest = _in_background(data)
+    # Only now, so that a missing file is told at once.
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+    from onnx import ModelProto
+
     try:
         model = ModelProto.FromString(data)
     except DecodeError as error:

@@ -223,7 +223,8 @@ def _resize(c: Context) -> Lowered:
     changed = [k for k, (a, b) in enumerate(zip(c.shape(), c.out_shape(), strict=True)) if a != b or k > 1]
     if c.rank() == 4 and c.shape()[3] == c.out_shape()[3] and c.shape()[2] != c.out_shape()[2] and 1 in changed:
         changed = [1, 2]  # channels last
-    return "spatial", {"spatial": changed, **({"sizes_input": 3} if c.has(3) else {})}
+    sized = [a % c.rank() for a in c.attrs.get("axes", range(c.rank()))]
+    return "spatial", {"spatial": changed, **({"sizes_input": 3, "sized": sized} if c.has(3) else {})}
 
 
 def _grid_sample(c: Context) -> Lowered:

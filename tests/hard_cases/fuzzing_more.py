@@ -101,7 +101,10 @@ def rope(f: Fuzz, x: str, d: int) -> str:
 def shared_weight(f: Fuzz) -> None:
     """One weight used twice on tensors of the same width, or once more transposed."""
     name, (n, t, c) = f.use(3) or f.tokens()
-    weight, d = f.net.weight(c, k := f.pick(9, 1)), k
+    d = f.pick(9, 2)
+    if c < 2:
+        return
+    weight = f.net.weight(c, d)
     y = f.net.op("Tanh", f.net.op("MatMul", name, weight))
     if f.flip():
         f.new(f.net.op("MatMul", y, f.net.transpose(weight, 1, 0)), n, t, c)

@@ -1,0 +1,70 @@
+"""How far two sets of outputs are apart."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+Outputs = list[Any]
+
+TOLERANCE = {"float64": 1e-9, "float32": 1e-4, "float16": 1e-2, "bfloat16": 1e-1}
+"""Largest allowed difference by element type, relative to the largest value of the output."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The largest absolute difference, the same relative to the largest value, and how much of that is allowed."""
+
+    absolute: float
+    relative: float
+    tolerance: float
+
+    @property
+    def within(self) -> bool:
+        """Tell whether the difference is allowed (NaN is not)."""
+        return self.relative <= self.tolerance
+
+
+def difference(a: Any, b: Any) -> Difference:
+    """Compare an output with what it should be; other shapes or other non-finite positions are infinitely far."""
+    tolerance = TOLERANCE.get(b.dtype.name if isinstance(b, np.ndarray) else "", TOLERANCE["float32"])
+    nothing, everything = Difference(0.0, 0.0, tolerance), Difference(np.inf, np.inf, tolerance)
+    if not isinstance(b, np.ndarray) or b.dtype.kind in "OSU":
+        return nothing if str(a) == str(b) else everything
+    if a.shape != b.shape:
+        return everything
+    x, y = a.astype(np.float64), b.astype(np.float64)
+    finite = np.isfinite(y)
+    if not np.array_equal(finite, np.isfinite(x)):
+        return everything
+    absolute = float(np.abs(x - y)[finite].max(initial=0.0))
+    scale = float(np.abs(y)[finite].max(initial=0.0))
+    return Difference(absolute, absolute / scale if scale else absolute, tolerance)
+
+
+def worst(mine: Outputs, wanted: Outputs, binding: Sequence[bool]) -> Difference:
+    """Return the largest difference, measured by its tolerance, over the outputs that have to agree."""
+    found = [difference(a, b) for a, b, binds in zip(mine, wanted, binding, strict=True) if binds]
+    return max(found, key=lambda d: d.relative / d.tolerance, default=Difference(0.0, 0.0, TOLERANCE["float32"]))
+
+
+def agreement(mine: Outputs, original: Outputs) -> float | None:
+    """Return the mean cosine between the floating outputs of two models; None if there are none."""
+    cosines = []
+    for a, b in zip(mine, original, strict=True):
+        if isinstance(a, np.ndarray) and a.dtype.kind == "f" and a.shape == b.shape and np.isfinite(a).all():
+            u, v = np.ravel(a).astype(np.float64), np.ravel(b).astype(np.float64)
+            scale = float(np.linalg.norm(u) * np.linalg.norm(v))
+            if scale and np.isfinite(scale):
+                cosines.append(float(u @ v) / scale)
+    return float(np.mean(cosines)) if cosines else None
+
+
+def says_something(output: Any) -> bool:
+    """Tell whether an output has at least one finite number (or holds no numbers)."""
+    if not isinstance(output, np.ndarray) or output.dtype.kind not in "fc" or not output.size:
+        return True
+    return bool(np.isfinite(output).any())
