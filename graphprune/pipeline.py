@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -115,17 +116,21 @@ def run(model: str | Path | ModelProto | Loaded, settings: Settings, progress: P
     """Do what ``prune`` does, and return the plan as well."""
     from . import fitting
     from .report.build import agreement_of, budget_of, finite, frozen_of, groups_of, kept_of, side
-    from .verify import verify
+    from .verify import prepare, verify
 
     if settings.budget is None and settings.plan is None:
         raise UsageError("budget-missing", "no budget is given", where="budget", hint="0.5 keeps half of the MACs")
     source = read(model, progress)
     with source.runnable():
         opened = open_model(source, settings, progress)
-        fitted = (fitting.follow if settings.plan else fitting.fit)(opened, settings, progress)
-    progress("verify")
-    graph, groups, plan, loaded = opened.graph, opened.groups, fitted.plan, source.loaded
-    check = verify(graph, groups, plan, fitted.model, seed=settings.seed)
+        graph, groups, loaded = opened.graph, opened.groups, source.loaded
+        # The reference needs no plan, and loading it takes as long as all that comes before.
+        with ThreadPoolExecutor(1) as beside:
+            reference = beside.submit(prepare, graph, groups, seed=settings.seed)
+            fitted = (fitting.follow if settings.plan else fitting.fit)(opened, settings, progress)
+            plan = fitted.plan
+            progress("verify")
+            check = verify(graph, groups, plan, fitted.model, seed=settings.seed, reference=reference.result())
     report = Report(
         input=side(fitted.before, loaded),
         output=side(fitted.after),

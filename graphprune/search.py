@@ -54,7 +54,7 @@ def start(limits: Limits, menu: Menu, base: FloatArray) -> tuple[Place, FloatArr
             break
         low, high = high - 1.5, high + 1.5
         used = 1 - place.slack / limits.most
-        short = np.log(np.maximum(used / used.max(), 0.3))
+        short = np.log(np.maximum(used / max(used.max(), TINY), 0.3))
         weight = weight * np.exp(np.maximum(haste * short, -3.0))
         weight /= weight.sum()
         haste = np.where(short < -0.002, np.minimum(2 * haste, 100.0), np.maximum(haste / 4, 1.0))

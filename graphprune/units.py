@@ -83,6 +83,7 @@ def solve_units(facts: Facts, carriers: Sequence[Dim]) -> Units:
         if extra is None:
             break
         edges.append(extra)
+    _freeze_beside(facts, slots, composites, label)
     needs, defined, cyclic = _expand(facts, slots, composites, label, n)
     reason = _first_reasons(facts, slots, label, n, facts.frozen)
     facts.index = -1
@@ -219,6 +220,27 @@ def _one_to_one(p: IntArray, q: IntArray) -> bool:
     return pairs == len(np.unique(p)) == len(np.unique(q))
 
 
+def _is_factor(facts: Facts, slots: Slots, composite: Dim, atoms: list[Dim], label: IntArray) -> NDArray[np.bool_]:
+    """Tell which positions of a product are, as a class, one of their own factors."""
+    classes = label[slots.of(composite, facts.size[composite])]
+    places = _coordinates(facts, atoms, np.arange(len(classes)))
+    found: NDArray[np.bool_] = np.any(
+        [label[slots.base[atom] + position] == classes for atom, position in places], axis=0
+    )
+    return found
+
+
+def _freeze_beside(facts: Facts, slots: Slots, composites: dict[Dim, list[Dim]], label: IntArray) -> None:
+    """Where a position of a product is one of its own factors, the other factors may not die before it: they stay."""
+    for composite, atoms in composites.items():
+        itself = np.flatnonzero(_is_factor(facts, slots, composite, atoms, label))
+        classes = label[slots.base[composite] + itself]
+        for atom, position in _coordinates(facts, atoms, itself):
+            beside = np.unique(position[label[slots.base[atom] + position] != classes])
+            if len(beside):
+                facts.freeze(atom, "its positions take turns along another axis", beside)
+
+
 def _expand(
     facts: Facts, slots: Slots, composites: dict[Dim, list[Dim]], label: IntArray, n: int
 ) -> tuple[Matrix, NDArray[np.bool_], NDArray[np.bool_]]:
@@ -227,9 +249,10 @@ def _expand(
     defined = np.zeros(n, np.bool_)
     for composite, atoms in composites.items():
         classes = label[slots.of(composite, facts.size[composite])]
-        # A class met twice has, after alignment, the same definition twice.
-        fresh = ~defined[classes]
-        defined[classes] = True
+        # A class met twice has, after alignment, the same definition twice; one that is its own factor defines nothing.
+        product = ~_is_factor(facts, slots, composite, atoms, label)
+        fresh = ~defined[classes] & product
+        defined[classes[product]] = True
         for atom, position in _coordinates(facts, atoms, np.flatnonzero(fresh)):
             rows.append(classes[fresh])
             columns.append(label[slots.base[atom] + position])

@@ -11,9 +11,9 @@ from .backends.onnx_masked import Masked, masked
 from .differences import Difference, Outputs, agreement, difference, says_something, worst
 from .errors import ModelError, VerificationError
 from .frontends.onnx import OnnxSource
-from .graph import Graph
+from .graph import Array, Graph
 from .groups import Groups
-from .layout import kept_by
+from .layout import Kept, kept_by
 from .plan import Plan
 from .runtime import RUNTIME_ERRORS, Feeds, feeds, first_line, session
 from .watching import Watched, watched, with_outputs
@@ -40,41 +40,96 @@ class Verification:
 
 
 @dataclass(frozen=True)
-class _Reference:
-    """The inputs, what the masked original gives for each, and what the original gives for the first."""
+class Reference:
+    """The original with masks, loaded and run: what is to be compared, the inputs, and what the original gives."""
 
-    feeds: list[Feeds]
-    masked: list[Outputs]
+    masked: Masked
+    session: Any
+    watch: Watched
+    inputs: Feeds
+    positive: bool
     original: Outputs | None
 
 
-def verify(graph: Graph, groups: Groups, plan: Plan, small: onnx.ModelProto, *, seed: int = 0) -> Verification:
+def prepare(graph: Graph, groups: Groups, plan: Plan | None = None, *, seed: int = 0) -> Reference:
+    """Load the reference and run the original once; a plan is needed only where it cuts groups that are not exact.
+
+    Raises ModelError when onnxruntime cannot run the model, VerificationError when it gives nothing to compare.
+    """
+    source: OnnxSource = graph.source
+    watch, limits = watched(graph), integer_limits(graph)
+    reference = masked(graph, groups, plan)
+    neutral = dict(reference.neutral) if reference.neutral is not None else reference.masks(_kept(groups, plan))
+    try:
+        theirs = session(with_outputs(reference.model, watch.extra))
+        for positive in (False, True):
+            run = feeds(source.model, source.input_sizes, seed, limits, positive=positive)
+            result = theirs.run(list(watch.names), run | neutral)
+            if all(says_something(y) for y in result):
+                original = None if reference.neutral is None else result
+                return Reference(reference, theirs, watch, run, positive, original)
+    except RUNTIME_ERRORS as error:
+        raise ModelError(
+            "model-does-not-run", f"onnxruntime cannot run the model on random inputs: {first_line(error)}",
+            hint="check that it runs by itself, and give sizes it accepts with --input-shape",
+        ) from error  # fmt: skip
+    raise VerificationError(
+        "nothing-to-compare", "the model gives no finite number on random inputs, so the pruned one cannot be checked",
+        hint="give other sizes with --input-shape",
+    )  # fmt: skip
+
+
+def _kept(groups: Groups, plan: Plan | None) -> Kept:
+    assert plan is not None, "only a plan changes attributes"
+    return kept_by(groups, plan)
+
+
+def is_exact(groups: Groups, plan: Plan) -> bool:
+    """Tell whether the plan leaves alone every group that crosses a normalisation."""
+    return all(g.exact for g in groups.groups if len(plan.keep[g.id]) < g.size)
+
+
+def verify(
+    graph: Graph,
+    groups: Groups,
+    plan: Plan,
+    small: onnx.ModelProto,
+    *,
+    seed: int = 0,
+    reference: Reference | None = None,
+) -> Verification:
     """Run the pruned model and the masked original on random inputs and compare every output.
 
-    A model with dynamic axes is run at a second size too. Where a model takes decisions (NMS, TopK), the numbers they
-    are taken on are compared as well. Raises VerificationError naming the first tensor that differs, or what
-    onnxruntime says when the pruned model does not run; ModelError when the model itself does not run.
+    A model that computes shapes from its input is run at a second size of its dynamic axes too. Where a model takes
+    decisions (NMS, TopK), the numbers they are taken on are compared as well. ``reference`` may have been prepared
+    before the plan was known. Raises VerificationError naming the first tensor that differs, or what onnxruntime says
+    when the pruned model does not run; ModelError when the model itself does not run.
     """
-    watch = watched(graph)
-    reference = masked(graph, groups, plan)
-    expected = _run_reference(graph, reference, watch, seed)
+    exact = is_exact(groups, plan)
+    if reference is None or not exact:
+        reference = prepare(graph, groups, None if exact else plan, seed=seed)
+    watch, masks = reference.watch, reference.masked.masks(kept_by(groups, plan))
+    names = list(watch.names)
+    runs = [(reference.inputs, reference.session.run(names, reference.inputs | masks))]
+    runs += _at_other_sizes(graph, reference, masks, seed)
     try:
         ours = session(with_outputs(small, watch.extra))
-        results = [ours.run(list(watch.names), run) for run in expected.feeds]
+        results = [ours.run(names, run) for run, _ in runs]
     except RUNTIME_ERRORS as error:
         raise VerificationError(
             "pruned-does-not-run", f"onnxruntime cannot run the pruned model: {first_line(error)}",
             hint="nothing was written; this is a fault of graphprune: please report it with the model",
         ) from error  # fmt: skip
-    checks = [worst(y, z, watch.binding) for y, z in zip(results, expected.masked, strict=True)]
-    found = max(checks, key=lambda d: d.relative / d.tolerance)
+    found = max(
+        (worst(mine, wanted, watch.binding) for mine, (_, wanted) in zip(results, runs, strict=True)),
+        key=lambda d: d.relative / d.tolerance,
+    )
     if not found.within and found.relative <= NOISE_LIMIT:
-        noise = _noise(reference, watch, expected)
+        noise = _noise(reference, masks, runs[0][1])
         found = replace(found, tolerance=max(found.tolerance, min(NOISE_FACTOR * noise, NOISE_LIMIT)))
     if not found.within:
-        _fail(graph, groups, plan, small, reference, expected.feeds[0], found)
-    agreed = None if expected.original is None else agreement(results[0], expected.original)
-    exact = all(g.exact for g in groups.groups if len(plan.keep[g.id]) < g.size)
+        _fail(graph, groups, plan, small, reference, masks, found)
+    agreed = None if reference.original is None else agreement(results[0], reference.original)
     return Verification(found.absolute, found.relative, len(results), found.tolerance, agreed, exact)
 
 
@@ -92,61 +147,46 @@ def integer_limits(graph: Graph) -> dict[str, int]:
     return limits
 
 
-def _run_reference(graph: Graph, reference: Masked, watch: Watched, seed: int) -> _Reference:
-    """Run the masked original, and the original, on inputs for which they say something."""
-    source: OnnxSource = graph.source
-    limits, names = integer_limits(graph), list(watch.names)
-    try:
-        theirs = session(with_outputs(reference.model, watch.extra))
-        for positive in (False, True):
-            run = feeds(source.model, source.input_sizes, seed, limits, positive=positive)
-            result = theirs.run(names, run | reference.masks)
-            if all(says_something(y) for y in result):
-                neutral = reference.neutral
-                original = None if neutral is None else theirs.run(names, run | neutral)
-                more = _at_other_sizes(graph, theirs, reference, names, seed, positive=positive)
-                return _Reference([run, *(r for r, _ in more)], [result, *(y for _, y in more)], original)
-    except RUNTIME_ERRORS as error:
-        raise ModelError(
-            "model-does-not-run", f"onnxruntime cannot run the model on random inputs: {first_line(error)}",
-            hint="check that it runs by itself, and give sizes it accepts with --input-shape",
-        ) from error  # fmt: skip
-    raise VerificationError(
-        "nothing-to-compare", "the model gives no finite number on random inputs, so the pruned one cannot be checked",
-        hint="give other sizes with --input-shape",
-    )  # fmt: skip
-
-
 def _at_other_sizes(
-    graph: Graph, theirs: Any, reference: Masked, names: list[str], seed: int, *, positive: bool
+    graph: Graph, reference: Reference, masks: dict[str, Array], seed: int
 ) -> list[tuple[Feeds, Outputs]]:
-    """Run the masked original at other sizes of its dynamic axes, if it accepts the ones made up here."""
+    """Run the masked original at other sizes of its dynamic axes, if it accepts the ones made up here.
+
+    Where the model computes no shape from its input there is nothing that only another size would show.
+    """
     source: OnnxSource = graph.source
-    if source.other_sizes is None:
+    if source.other_sizes is None or all(known.static.all() for known in graph.known.values()):
         return []
-    run = feeds(source.model, source.other_sizes, seed, integer_limits(graph), positive=positive)
+    run = feeds(source.model, source.other_sizes, seed, integer_limits(graph), positive=reference.positive)
     try:
-        return [(run, theirs.run(names, run | reference.masks))]
+        return [(run, reference.session.run(list(reference.watch.names), run | masks))]
     except RUNTIME_ERRORS:
         return []
 
 
-def _noise(reference: Masked, watch: Watched, expected: _Reference) -> float:
+def _noise(reference: Reference, masks: dict[str, Array], wanted: Outputs) -> float:
     """Return by how much the masked original differs from itself when onnxruntime does not optimise it."""
-    plain = session(with_outputs(reference.model, watch.extra), optimise=False)
-    result = plain.run(list(watch.names), expected.feeds[0] | reference.masks)
-    return worst(result, expected.masked[0], watch.binding).relative
+    watch = reference.watch
+    plain = session(with_outputs(reference.masked.model, watch.extra), optimise=False)
+    return worst(plain.run(list(watch.names), reference.inputs | masks), wanted, watch.binding).relative
 
 
 def _fail(
-    graph: Graph, groups: Groups, plan: Plan, small: onnx.ModelProto, reference: Masked, run: Feeds, found: Difference
+    graph: Graph,
+    groups: Groups,
+    plan: Plan,
+    small: onnx.ModelProto,
+    reference: Reference,
+    masks: dict[str, Array],
+    found: Difference,
 ) -> NoReturn:
     """Raise an error that names the first tensor, in graph order, that differs."""
     kept = kept_by(groups, plan)
     there = {n for node in small.graph.node for n in node.output}
     names = [n for node in graph.nodes if node.family != "value" for n in node.outputs]
     names = [n for n in names if n in there and graph.tensors[n].dtype.startswith(("float", "bfloat"))]
-    mine, wanted = _fetch(small, names, run), _fetch(reference.model, names, run | reference.masks)
+    mine = _fetch(small, names, reference.inputs)
+    wanted = _fetch(reference.masked.model, names, reference.inputs | masks)
     first = "an output"
     for name, ours, theirs in zip(names, mine, wanted, strict=True):
         dims = groups.layout.facts.tensor(name)

@@ -31,12 +31,14 @@ def groups_of(
     n = len(sizes)
     kinds = kinds or ["channel"] * n
     groups = tuple(Group(f"g{i}", kinds[i], sizes[i], (), can_vanish=i in vanishing) for i in range(n))
-    size = {(): 1000}
+    size: Terms = {(): 1000}
     add_into(size, params, 4)
     held = [{m: 4 * c for m, c in terms.items()} for terms, _, _ in tensors]
     costs = Costs(
         np.array(sizes, dtype=np.int64),
-        *(Polynomial.stack([terms], n) for terms in (macs, params, size)),
+        Polynomial.stack([macs], n),
+        Polynomial.stack([params], n),
+        Polynomial.stack([size], n),
         Polynomial.stack(held, n),
         np.array([born for _, born, _ in tensors], dtype=np.int64),
         np.array([died for _, _, died in tensors], dtype=np.int64),
@@ -47,7 +49,7 @@ def groups_of(
 def random_groups(
     seed: int, n: int, pool: Sequence[int], family: Family = "chain", vanishing: Sequence[int] = ()
 ) -> Groups:
-    """Build a network of ``n`` groups: layer i reads what its family says of the groups before it and writes group i."""
+    """Build a network of ``n`` groups: layer i reads groups before it, as its family says, and writes group i."""
     rng = np.random.default_rng(seed)
     sizes = [int(s) for s in rng.choice(pool, n)]
     macs: Terms = {}

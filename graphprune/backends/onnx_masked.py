@@ -8,17 +8,19 @@ computes the original too.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx
 from onnx import helper
 
-from ..families.facts import Facts, SizeAttribute, Statistic
+from ..families.facts import Dim, SizeAttribute, Statistic
 from ..frontends.onnx import OnnxSource
 from ..graph import Array, Graph
 from ..groups import Groups, IntArray
-from ..layout import Kept, kept_by
+from ..layout import Kept, Layout, kept_by
 from ..plan import Plan
 
 
@@ -26,40 +28,54 @@ from ..plan import Plan
 class Masked:
     """A model with masks as further inputs.
 
-    Fed with ``masks`` it leaves the plan's units out, with ``neutral`` it is the original (None where one of its
-    attributes had to change).
+    ``places`` tells for each mask which dimension it stands on, its shape and element type; ``fixed`` holds the inputs
+    that belong to one plan only. ``neutral`` makes the model the original (None where an attribute had to change).
     """
 
     model: onnx.ModelProto
-    masks: dict[str, Array]
-    neutral: dict[str, Array] | None
+    places: Mapping[str, tuple[Dim, tuple[int, ...], np.dtype[Any]]]
+    fixed: Mapping[str, Array]
+    neutral: Mapping[str, Array] | None
+
+    def masks(self, kept: Kept) -> dict[str, Array]:
+        """Return the inputs that leave out what is not kept."""
+        values = dict(self.fixed)
+        for name, (dim, shape, dtype) in self.places.items():
+            index = kept.index(dim)
+            mask = np.ones(int(np.prod(shape)), dtype)
+            if index is not None:
+                mask[:] = 0
+                mask[index] = 1
+            values[name] = mask.reshape(shape)
+        return values
 
 
-def masked(graph: Graph, groups: Groups, plan: Plan) -> Masked:
-    """Return the original model with the units that the plan removes masked out."""
-    return _Masking(graph, groups.layout.facts, kept_by(groups, plan)).run()
+def masked(graph: Graph, groups: Groups, plan: Plan | None = None) -> Masked:
+    """Return the original model with masks for every unit; a plan is needed only where groups are not exact."""
+    kept = None if plan is None else kept_by(groups, plan)
+    return _Masking(graph, groups.layout, kept).run()
 
 
 class _Masking:
-    def __init__(self, graph: Graph, facts: Facts, kept: Kept) -> None:
-        self.graph, self.facts, self.kept = graph, facts, kept
+    def __init__(self, graph: Graph, layout: Layout, kept: Kept | None) -> None:
+        self.graph, self.layout, self.kept, self.facts = graph, layout, kept, layout.facts
         self.source: OnnxSource = graph.source
         self.before: dict[int, list[onnx.NodeProto]] = {}
         self.after: dict[int, list[onnx.NodeProto]] = {}
         self.edited: dict[int, onnx.NodeProto] = {}
-        self.masks: dict[str, Array] = {}
+        self.places: dict[str, tuple[Dim, tuple[int, ...], np.dtype[Any]]] = {}
+        self.fixed: dict[str, Array] = {}
         self.neutral: dict[str, Array] = {}
         self.is_original = True
 
     def run(self) -> Masked:
         for c in self.facts.contractions:
-            index = self.kept.index(c.dim)
-            if index is not None:
-                self._mask(c.node, c.position, c.axis, index)
+            if self.layout.has_units(c.dim):
+                self._mask(c.node, c.position, c.axis, c.dim)
         for s in self.facts.statistics:
-            if self.kept.changes(s.dims):
-                self._restrict(s)
-        return Masked(self._write(), self.masks, self.neutral if self.is_original else None)
+            if self.kept is not None and self.kept.changes(s.dims):
+                self._restrict(s, self.kept)
+        return Masked(self._write(), self.places, self.fixed, self.neutral if self.is_original else None)
 
     def _at(self, node: int) -> int:
         return self.source.origin[node][-1]
@@ -71,44 +87,45 @@ class _Masking:
             self.edited[at].CopyFrom(self.source.model.graph.node[at])
         return self.edited[at]
 
-    def _input(self, value: Array, neutral: Array) -> str:
-        name = f"graphprune.mask.{len(self.masks)}"
-        self.masks[name], self.neutral[name] = value, neutral
+    def _input(self, value: Array | None, neutral: Array) -> str:
+        name = f"graphprune.mask.{len(self.neutral)}"
+        self.neutral[name] = neutral
+        if value is not None:
+            self.fixed[name] = value
         return name
 
     def _insert(
         self, table: dict[int, list[onnx.NodeProto]], node: int, op: str, inputs: list[str], **attrs: int
     ) -> str:
-        name = f"{self.graph.nodes[node].name}.{op}.{len(self.before)}.{len(self.after)}.{len(self.masks)}"
+        name = f"{self.graph.nodes[node].name}.{op}.{len(self.before)}.{len(self.after)}.{len(self.neutral)}"
         table.setdefault(self._at(node), []).append(helper.make_node(op, inputs, [name], name=name, **attrs))
         return name
 
-    def _mask(self, node: int, position: int, axis: int, index: IntArray) -> None:
+    def _mask(self, node: int, position: int, axis: int, dim: Dim) -> None:
         proto = self._edit(node)
         original = self.graph.nodes[node].inputs[position]
         assert original is not None
-        shape = self.graph.shape(original)
+        size = self.graph.shape(original)
+        shape = tuple(n if k == axis else 1 for k, n in enumerate(size))
         dtype = helper.tensor_dtype_to_np_dtype(self.source.dtypes[original])
-        mask = np.zeros(shape[axis], dtype)
-        mask[index] = 1
-        mask = mask.reshape([-1 if k == axis else 1 for k in range(len(shape))])
-        name = self._input(mask, np.ones_like(mask))
+        name = self._input(None, np.ones(shape, dtype))
+        self.places[name] = (dim, shape, dtype)
         proto.input[position] = self._insert(self.before, node, "Mul", [proto.input[position], name])
 
-    def _restrict(self, statistic: Statistic) -> None:
+    def _restrict(self, statistic: Statistic, kept: Kept) -> None:
         node = self.graph.nodes[statistic.node]
         dims = self.facts.tensor(node.inputs[0] or "")
         assert dims is not None
         for axis in statistic.axes:
-            index = self.kept.index(dims[axis])
+            index = kept.index(dims[axis])
             if index is None:
                 continue
             if node.family == "reduce":
-                self._mask(statistic.node, 0, axis, index)
+                self._mask(statistic.node, 0, axis, dims[axis])
                 if node.op == "ReduceMean":
                     self._rescale(statistic.node, self.facts.size[self.facts.find(dims[axis])] / len(index))
             else:
-                self._gather_around(statistic.node, axis, index)
+                self._gather_around(statistic.node, axis, index, kept)
 
     def _rescale(self, node: int, factor: float) -> None:
         """Divide the masked sum of a mean by the number of kept indices."""
@@ -120,7 +137,7 @@ class _Masking:
         proto.output[0] = inner
         self.after.setdefault(self._at(node), []).insert(0, finish)
 
-    def _gather_around(self, node: int, axis: int, index: IntArray) -> None:
+    def _gather_around(self, node: int, axis: int, index: IntArray, kept: Kept) -> None:
         """Normalise only the kept indices; the others get some kept value, which nobody sums over."""
         proto, neutral = self._edit(node), self.graph.nodes[node]
         size = self.graph.shape(neutral.outputs[0])[axis]
@@ -129,16 +146,16 @@ class _Masking:
         for place, tensor in enumerate(neutral.inputs[1:], start=1):
             dims = self.facts.of_use.get((node, place)) or (self.facts.tensor(tensor) if tensor else None)
             for k, dim in enumerate(dims or ()):
-                kept = self.kept.index(dim)
-                if kept is not None:
-                    part = self._input(kept, np.arange(self.facts.size[self.facts.find(dim)]))
+                part_index = kept.index(dim)
+                if part_index is not None:
+                    part = self._input(part_index, np.arange(self.facts.size[self.facts.find(dim)]))
                     proto.input[place] = self._insert(self.before, node, "Gather", [proto.input[place], part], axis=k)
         for mend in self.facts.mends.get(node, ()):
             if isinstance(mend, SizeAttribute):
                 for attribute in proto.attribute:
                     if attribute.name == mend.name:
-                        self.is_original = self.is_original and attribute.i == self.kept.size(mend.dim)
-                        attribute.i = self.kept.size(mend.dim)
+                        self.is_original = self.is_original and attribute.i == kept.size(mend.dim)
+                        attribute.i = kept.size(mend.dim)
         back = np.zeros(size, np.int64)
         back[index] = np.arange(len(index))
         inner = f"{proto.output[0]}.kept{axis}"
@@ -155,7 +172,7 @@ class _Masking:
             model.graph.node.extend(self.before.get(at, ()))
             model.graph.node.append(self.edited.get(at, node))
             model.graph.node.extend(self.after.get(at, ()))
-        for name, mask in self.masks.items():
+        for name, mask in self.neutral.items():
             kind = helper.np_dtype_to_tensor_dtype(mask.dtype)
             model.graph.input.append(helper.make_tensor_value_info(name, kind, [None] * mask.ndim))
         return model

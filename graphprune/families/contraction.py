@@ -28,10 +28,12 @@ def couple(node: Node, ins: list[Dims | None], outs: list[Dims], facts: Facts) -
         facts.freeze(bound[name], f"spatial axis of {node.op}")
     facts.macs[facts.index] = [[bound[name] for name in counted]]
     ranks = tuple(-1 if dims is None else len(dims) for dims in ins)
+    # Leaving a term out of the sum takes a zero on one side; the stored side is the cheaper one.
+    stored = len(node.inputs) > 1 and facts.graph.tensors[node.inputs[1] or ""].kind == "parameter"
     for place, axis, summed in _sums(operands, results, ranks):
         facts.role(place, axis, "consumer" if summed else "producer")
         dims = ins[place]
-        if summed and place == 0 and dims is not None:
+        if summed and place == int(stored) and dims is not None:
             facts.contract(place, axis, dims[axis])
     facts.mend(*(SizeAttribute(name, bound[letter]) for name, letter in attrs.get("attributes", {}).items()))
 

@@ -204,7 +204,7 @@ class _Walk:
             inferred = onnx.shape_inference.infer_node_outputs(
                 schema, node, types, data, None, list(self.light.opset_import), self.light.ir_version
             )
-        except (onnx.shape_inference.InferenceError, RuntimeError, ValueError):
+        except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, RuntimeError, ValueError):
             return
         for name, kind in inferred.items():
             self._learn(name, kind)
