@@ -365,9 +365,11 @@ def _frozen(graph: Graph, layout: Layout) -> Iterator[Frozen]:
             if not len(positions):
                 continue
             remark = layout.units.remarks[_commonest(remarks)]
-            if remark.reason != ARGUMENT and not remark.reason.startswith("spatial axis"):
-                node = graph.nodes[remark.node].name if remark.node >= 0 else ""
-                yield Frozen(name, axis, remark.reason, len(positions), node)
+            node = graph.nodes[remark.node] if remark.node >= 0 else None
+            # Arguments, and the axes of a kernel itself, are nothing anyone would remove.
+            kernel = remark.reason.startswith("spatial axis") and node is not None and name in node.inputs
+            if remark.reason != ARGUMENT and not kernel:
+                yield Frozen(name, axis, remark.reason, len(positions), node.name if node is not None else "")
 
 
 def _commonest(values: IntArray) -> int:

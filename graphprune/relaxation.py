@@ -8,7 +8,9 @@ although the programme sees some of the choices only, and whatever its tolerance
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 
 import numpy as np
 
@@ -80,7 +82,7 @@ def _columns(choices: Choices, widths: FloatArray) -> np.ndarray[tuple[int], np.
 
 
 def _solve(choices: Choices, cuts: Sequence[Cut], widths: FloatArray) -> FloatArray:
-    """Return the multipliers of the cuts at the optimum of the programme."""
+    """Return the multipliers of the cuts at the optimum of the programme; zeros where the solver finds none."""
     import cvxpy as cp
     from scipy.sparse import csr_array
 
@@ -92,5 +94,9 @@ def _solve(choices: Choices, cuts: Sequence[Cut], widths: FloatArray) -> FloatAr
     gains = np.append(np.ones(groups), [-c.most for c in cuts])
     dual = cp.Variable(len(gains))  # the least priced loss of every group, then the multipliers
     most = np.append(choices.loss[column], np.zeros(len(cuts)))
-    cp.Problem(cp.Maximize(gains @ dual), [csr_array(prices) @ dual <= most]).solve(solver=cp.HIGHS, ignore_dpp=True)
-    return np.maximum(np.asarray(dual.value, dtype=np.float64)[groups:], 0.0)
+    programme = cp.Problem(cp.Maximize(gains @ dual), [csr_array(prices) @ dual <= most])
+    with warnings.catch_warnings(), suppress(cp.SolverError):
+        warnings.simplefilter("ignore")  # an inaccurate solution certifies a weaker bound, but a bound
+        programme.solve(solver=cp.HIGHS, ignore_dpp=True)
+    found = np.zeros(len(cuts)) if dual.value is None else np.asarray(dual.value, dtype=np.float64)[groups:]
+    return np.maximum(np.nan_to_num(found), 0.0)

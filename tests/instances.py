@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from graphprune.budget import Budget
 from graphprune.cost import Costs, Metric, Polynomial, Terms, add_into, product
 from graphprune.groups import Group, Groups, Kind
+from graphprune.plan import Plan
 from graphprune.scores import Objective, Scores
 
 Family = Literal["chain", "residual", "concat", "squares", "attention"]
@@ -121,3 +122,14 @@ def brute_force(groups: Groups, scores: Scores, budget: Budget, widths: Mapping[
         table = {w: loss_of(values, best_units(values, w), scores.objective) for w in widths[group.id]}
         total += np.array([table[w] for w in widths[group.id]])[np.searchsorted(widths[group.id], grid[:, column])]
     return float(np.where(fits, total, np.inf).min())
+
+
+def within(groups: Groups, plan: Plan, budget: str) -> float:
+    """Check a plan against its groups and budget; return the part of the binding limit it uses."""
+    widths = np.array([len(plan.keep[g.id]) for g in groups.groups])
+    parts = []
+    for metric, limit in Budget.parse(budget).limits(groups.costs.full).items():
+        assert plan.costs[metric] == groups.costs.evaluate(metric, widths)
+        assert plan.costs[metric] <= limit
+        parts.append(plan.costs[metric] / limit)
+    return max(parts)

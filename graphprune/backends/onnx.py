@@ -24,7 +24,7 @@ from ..graph import Array, Graph, Node
 from ..groups import Groups, IntArray
 from ..layout import Kept, kept_by
 from ..plan import Plan
-from .onnx_constants import ConstantEdits, uses_of
+from .onnx_constants import ConstantEdits, used_in_bodies, uses_of
 from .onnx_values import changed_values, corrections, resolve_reshape
 
 TO_THE_END = np.iinfo(np.int32).max
@@ -493,7 +493,7 @@ def _drop_unused(small: onnx.ModelProto, before: onnx.ModelProto, candidates: se
     graph = small.graph
     outputs = {o.name for o in graph.output}
     while True:
-        used = outputs | {n for node in graph.node for n in _all_inputs(node)}
+        used = outputs | {n for node in graph.node for n in (*node.input, *used_in_bodies(node))}
         dead = [
             n
             for n in graph.node
@@ -512,12 +512,3 @@ def _drop_unused(small: onnx.ModelProto, before: onnx.ModelProto, candidates: se
         inputs = [i for i in graph.input if i.name not in idle]
         del graph.input[:]
         graph.input.extend(inputs)
-
-
-def _all_inputs(node: onnx.NodeProto) -> list[str]:
-    """Return the names a node uses, the ones inside its bodies too."""
-    names = list(node.input)
-    for attribute in node.attribute:
-        for body in [attribute.g] if attribute.HasField("g") else attribute.graphs:
-            names += [n for child in body.node for n in _all_inputs(child)] + [o.name for o in body.output]
-    return names

@@ -93,10 +93,25 @@ def _with_value(tensor: TensorProto, array: Array) -> TensorProto:
 
 
 def uses_of(model: onnx.ModelProto) -> dict[str, list[Use]]:
-    """Return who uses each tensor of the main graph; uses inside bodies are not listed."""
-    users: dict[str, list[Use]] = {}
+    """Return who uses each tensor of the main graph.
+
+    Uses that cannot be pointed elsewhere count too: inside a body as (node, -1), as an output of the model as (-1, -1).
+    """
+    users: dict[str, list[Use]] = {o.name: [(-1, -1)] for o in model.graph.output}
     for k, node in enumerate(model.graph.node):
         for place, name in enumerate(node.input):
             if name:
                 users.setdefault(name, []).append((k, place))
+        for name in used_in_bodies(node):
+            users.setdefault(name, []).append((k, -1))
     return users
+
+
+def used_in_bodies(node: onnx.NodeProto) -> list[str]:
+    """Return the names that the bodies of a control-flow node use."""
+    names: list[str] = []
+    for attribute in node.attribute:
+        for body in [attribute.g] if attribute.HasField("g") else attribute.graphs:
+            names += [n for child in body.node for n in (*child.input, *used_in_bodies(child))]
+            names += [o.name for o in body.output]
+    return names

@@ -140,6 +140,9 @@ class _Masking:
     def _gather_around(self, node: int, axis: int, index: IntArray, kept: Kept) -> None:
         """Normalise only the kept indices; the others get some kept value, which nobody sums over."""
         proto, neutral = self._edit(node), self.graph.nodes[node]
+        data = self.facts.tensor(neutral.inputs[0] or "")
+        assert data is not None
+        along = self.facts.find(data[axis])
         size = self.graph.shape(neutral.outputs[0])[axis]
         name = self._input(index, np.arange(size))
         proto.input[0] = self._insert(self.before, node, "Gather", [proto.input[0], name], axis=axis)
@@ -147,7 +150,7 @@ class _Masking:
             dims = self.facts.of_use.get((node, place)) or (self.facts.tensor(tensor) if tensor else None)
             for k, dim in enumerate(dims or ()):
                 part_index = kept.index(dim)
-                if part_index is not None:
+                if part_index is not None and self.facts.find(dim) == along:
                     part = self._input(part_index, np.arange(self.facts.size[self.facts.find(dim)]))
                     proto.input[place] = self._insert(self.before, node, "Gather", [proto.input[place], part], axis=k)
         for mend in self.facts.mends.get(node, ()):

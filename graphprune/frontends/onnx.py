@@ -22,6 +22,7 @@ from .onnx_shapes import (
     Shapes,
     complete,
     constant_of,
+    declared_shapes,
     elements,
     infer,
     missing,
@@ -184,7 +185,7 @@ def _shapes(
     found = infer(light, constants, sizes)
     absent = missing(found, light.graph.node)
     if absent:
-        more = run_for_shapes(model, absent, sizes)
+        more = run_for_shapes(model, absent, sizes) or declared_shapes(model, absent)
         if more:
             found = complete(light, constants, more)
     return found
@@ -251,7 +252,8 @@ def _node(context: onnx_ops.Context, position: int, known: Mapping[str, Known]) 
                 "unknown-shape", f"the sizes around {proto.op_type} are not known, so its cost cannot be counted",
                 where=name, hint="give the sizes of all inputs with --input-shape, sizes that the model runs with",
             )  # fmt: skip
-        family, attrs = onnx_ops.opaque(f"the shapes around {proto.op_type} depend on the data")
+        reason = onnx_ops.refusal(proto) or f"the shapes around {proto.op_type} depend on the data"
+        family, attrs = onnx_ops.opaque(reason)
     else:
         family, attrs = onnx_ops.lower(context)
     return Node(name, proto.op_type, family, inputs, outputs, attrs)

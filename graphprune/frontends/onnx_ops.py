@@ -129,7 +129,9 @@ def _einsum(c: Context) -> Lowered:
 
 
 def _batch_norm(c: Context) -> Lowered:
-    return "norm", {"pattern": "b c *s, c, c, c, c -> b c *s"}
+    # In training mode (weight standardisation is exported so) the statistics are the data's own.
+    trained = c.attrs.get("training_mode", 0) or (c.opset < 7 and not c.attrs.get("is_test", 0))
+    return "norm", {"pattern": "b c *s, c, c, c, c -> b c *s", "statistics": ("b", "*s") if trained else ()}
 
 
 def _instance_norm(c: Context) -> Lowered:
@@ -453,16 +455,19 @@ CONTRIB: dict[str, Lowering] = {
 """Operators of com.microsoft, which onnxruntime's own tools write."""
 
 
+TABLES = {"": OPS, "ai.onnx": OPS, "com.microsoft": CONTRIB}
+
+
+def refusal(node: onnx.NodeProto) -> str | None:
+    """Return why an operator cannot be lowered whatever its shapes are, or None."""
+    if node.domain not in TABLES:
+        return f"operator {node.op_type} of the domain {node.domain} is not known to graphprune"
+    if any(a.type in (a.GRAPH, a.GRAPHS) for a in node.attribute):
+        return f"the bodies of {node.op_type} are not pruned yet"
+    return None if node.op_type in TABLES[node.domain] else f"{node.op_type} is not known to graphprune"
+
+
 def lower(c: Context) -> Lowered:
     """Lower a node whose tensors all have known shapes."""
-    if c.node.domain in ("", "ai.onnx"):
-        table = OPS
-    elif c.node.domain == "com.microsoft":
-        table = CONTRIB
-    else:
-        return opaque(f"operator {c.node.op_type} of the domain {c.node.domain} is not known to graphprune")
-    if any(a.type in (a.GRAPH, a.GRAPHS) for a in c.node.attribute):
-        return opaque(f"the bodies of {c.node.op_type} are not pruned yet")
-    if c.node.op_type not in table:
-        return opaque(f"{c.node.op_type} is not known to graphprune")
-    return table[c.node.op_type](c)
+    reason = refusal(c.node)
+    return TABLES[c.node.domain][c.node.op_type](c) if reason is None else opaque(reason)

@@ -240,6 +240,16 @@ def run_for_shapes(
     return {n: (a.shape, helper.np_dtype_to_tensor_dtype(a.dtype)) for n, a in arrays.items()}
 
 
+def declared_shapes(model: onnx.ModelProto, names: Sequence[str]) -> dict[str, tuple[Shape, int]]:
+    """Return the fixed shapes that a model which cannot run here claims for these tensors."""
+    wanted, found = set(names), {}
+    for value in (*model.graph.value_info, *model.graph.output):
+        shape = shape_of(value.type)
+        if value.name in wanted and shape is not None and 0 not in shape:
+            found[value.name] = shape, value.type.tensor_type.elem_type
+    return found
+
+
 def complete(
     light: onnx.ModelProto, constants: Mapping[str, TensorProto], more: Mapping[str, tuple[Shape, int]]
 ) -> Shapes:

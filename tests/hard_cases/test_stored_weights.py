@@ -106,7 +106,7 @@ def test_a_normalised_weight() -> None:
     net = Net()
     x = net.conv(net.input(1, 3, 5, 5), 3, 6, name="stem")
     v = net.stored(net.random(8, 6, 3, 3), "v")
-    unit = net.op("Div", v, net.op("ReduceL2", v, axes=[1, 2, 3]))
+    unit = net.op("Div", v, net.op("Max", net.op("ReduceL2", v, axes=[1, 2, 3]), net.scalar(1e-6)))
     y = net.op("Conv", x, net.op("Mul", unit, net.stored(net.random(8, 1, 1, 1), "g")))
     case = check_equivalence(net.model(net.conv(net.op("Relu", y), 8, 2, name="head")))
     assert case.group_of("v", 0) == case.group_of("g", 0) == case.group_of("head.weight", 1)
