@@ -38,7 +38,7 @@ def losses(ranked: FloatArray, objective: Objective) -> FloatArray:
         return np.zeros(len(mass) + 1)
     kept = np.cumsum(mass / mass[0])
     with np.errstate(divide="ignore"):
-        return np.asarray(0.0 - len(mass) * np.log(np.append(0.0, kept) / kept[-1]))
+        return np.asarray(0.0 - np.sqrt(len(mass)) * np.log(np.append(0.0, kept) / kept[-1]))
 
 
 def auto_multiple(group: Group) -> int:

@@ -71,7 +71,7 @@ def fit(opened: Opened, settings: Settings, progress: Callable[[str], None]) -> 
 
 
 def _solved(opened: Opened, scores: Scores, asked: Budget, settings: Settings, progress: Callable[[str], None]) -> Plan:
-    """Solve for a budget that may be tighter than the settings', and note how the plan can be replayed."""
+    """Solve for a budget that may be tighter than the settings'; the plan notes the one that was asked for."""
     from .solve import solve
 
     assert settings.budget is not None
@@ -79,7 +79,7 @@ def _solved(opened: Opened, scores: Scores, asked: Budget, settings: Settings, p
     groups = opened.groups
     plan = solve(groups, scores, asked, min_width=settings.min_width, multiple=settings.multiple, seed=settings.seed)
     limits: dict[str, float | str] = {str(metric): limit for metric, limit in settings.budget.to_dict().items()}
-    return replace(plan, budget=limits, coupling={"keep": list(groups.keep), "allow_inexact": groups.allow_inexact})
+    return replace(plan, budget=limits)
 
 
 def scoring_pass(settings: Settings) -> ScoringPass:

@@ -19,7 +19,7 @@ class Scores(Mapping[str, FloatArray]):
 
     ``objective`` says how the solver adds groups up. "sum": scores are losses comparable across groups, and the loss
     of a plan is the sum of the removed. "retained": scores mean something within their group only, and the loss of a
-    group is ``-size * log(kept / all)``, which no scale of the scores changes and which grows without bound as a
+    group is ``-sqrt(size) * log(kept / all)``, which no scale of the scores changes and which grows without bound as a
     group empties.
     """
 

@@ -101,6 +101,7 @@ def solve(
         bound=least if bound else None,
         gap=(loss - least) / max(abs(loss), 1e-12) if bound else None,
         costs={m: float(groups.costs.evaluate(m, kept)) for m in METRICS},
+        coupling={"keep": list(groups.keep), "allow_inexact": groups.allow_inexact},
     )
 
 

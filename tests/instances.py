@@ -103,7 +103,7 @@ def loss_of(scores: NDArray[np.float64], kept: Sequence[int], objective: Objecti
     if everything == 0:
         return 0.0
     mass = math.fsum(max(scores[unit], 0.0) for unit in kept)
-    return math.inf if mass == 0 else -len(scores) * math.log(mass / everything)
+    return math.inf if mass == 0 else -math.sqrt(len(scores)) * math.log(mass / everything)
 
 
 def best_units(scores: NDArray[np.float64], width: int) -> list[int]:

@@ -122,7 +122,10 @@ class Net:
         """Finish; an output's element type is float unless ``types`` says otherwise."""
         values = [onnx.ValueInfoProto(name=o, type=helper.make_tensor_type_proto(types.get(o, TensorProto.FLOAT), None))
                   for o in outputs]  # fmt: skip
-        graph = helper.make_graph(self.nodes, "net", self.inputs, values, self.initializers)
+        old = [] if IR_OF_OPSET[self.opset] > 3 else [
+            helper.make_tensor_value_info(t.name, t.data_type, t.dims) for t in self.initializers
+        ]  # fmt: skip
+        graph = helper.make_graph(self.nodes, "net", [*self.inputs, *old], values, self.initializers)
         opsets = [helper.make_opsetid("", self.opset), *(helper.make_opsetid(d, v) for d, v in self.domains.items())]
         model = helper.make_model(graph, opset_imports=opsets, ir_version=IR_OF_OPSET[self.opset])
         inferred = {o.name: o for o in onnx.shape_inference.infer_shapes(model, data_prop=True).graph.output}

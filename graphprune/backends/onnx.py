@@ -407,20 +407,25 @@ class _Rewriter:
         _copy_fields(self.model, small, skip={"graph"})
         graph, old = small.graph, self.model.graph
         _copy_fields(old, graph, skip={"node", "initializer", "value_info", "input"})
-        if self.model.ir_version < 4:  # there, an initializer would have to be an input too
-            graph.node.extend(_constant_node(tensor) for tensor in self.constants.fresh.values())
         for at, node in enumerate(old.node):
             graph.node.extend(self.before.get(at, ()))
             if at not in self.dropped:
                 graph.node.append(_with_constant(self.edited.get(at, node), in_place))
         for tensor in old.initializer:
             graph.initializer.append(in_place.get(tensor.name, tensor))
-        if self.model.ir_version >= 4:
-            graph.initializer.extend(self.constants.fresh.values())
+        graph.initializer.extend(self.constants.fresh.values())
         for value in old.input:
-            graph.input.append(self._typed(value) if value.name in self.source.constants else value)
+            graph.input.append(_stored_as(value, in_place[value.name]) if value.name in in_place else value)
+        if self.model.ir_version < 4:  # there, every initializer is an input that callers may leave out
+            graph.input.extend(
+                helper.make_tensor_value_info(t.name, t.data_type, t.dims) for t in self.constants.fresh.values()
+            )
         there = {n for node in graph.node for n in node.output} | {t.name for t in graph.initializer}
-        graph.value_info.extend(self._typed(v) for v in old.value_info if v.name in there - self.shrunken)
+        graph.value_info.extend(
+            _stored_as(v, in_place[v.name]) if v.name in in_place else self._typed(v)
+            for v in old.value_info
+            if v.name in there - self.shrunken
+        )
         _drop_unused(small, before=self.model, candidates=set(self.constants.wanted) | self._index_arguments())
         return small
 
@@ -449,6 +454,16 @@ class _Rewriter:
         return result
 
 
+def _stored_as(value: onnx.ValueInfoProto, tensor: onnx.TensorProto) -> onnx.ValueInfoProto:
+    """Return a declared type with the sizes of a constant that was edited in place."""
+    result = onnx.ValueInfoProto()
+    result.CopyFrom(value)
+    for declared, size in zip(result.type.tensor_type.shape.dim, tensor.dims, strict=False):
+        if declared.dim_value != size:
+            declared.dim_value = size
+    return result
+
+
 def _copy_fields(source: Any, target: Any, skip: set[str]) -> None:
     """Copy every set field of a message but some."""
     for descriptor, value in source.ListFields():
@@ -460,11 +475,6 @@ def _copy_fields(source: Any, target: Any, skip: set[str]) -> None:
             getattr(target, descriptor.name).CopyFrom(value)
         else:
             setattr(target, descriptor.name, value)
-
-
-def _constant_node(tensor: onnx.TensorProto) -> onnx.NodeProto:
-    """Return a Constant node that gives a tensor under its name."""
-    return helper.make_node("Constant", [], [tensor.name], name=tensor.name, value=tensor)
 
 
 def _with_constant(node: onnx.NodeProto, in_place: dict[str, onnx.TensorProto]) -> onnx.NodeProto:

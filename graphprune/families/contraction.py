@@ -32,9 +32,10 @@ def couple(node: Node, ins: list[Dims | None], outs: list[Dims], facts: Facts) -
     stored = len(node.inputs) > 1 and facts.graph.tensors[node.inputs[1] or ""].kind == "parameter"
     for place, axis, summed in _sums(operands, results, ranks):
         facts.role(place, axis, "consumer" if summed else "producer")
+    for place, axis in _terms(operands, results, ranks, int(stored)):
         dims = ins[place]
-        if summed and place == int(stored) and dims is not None:
-            facts.contract(place, axis, dims[axis])
+        assert dims is not None
+        facts.contract(place, axis, dims[axis])
     facts.mend(*(SizeAttribute(name, bound[letter]) for name, letter in attrs.get("attributes", {}).items()))
 
 
@@ -44,6 +45,20 @@ def _sorted_out(
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return which bound names are spatial, and which are factors of the MACs."""
     return tuple(n for n in names if _among(n, spatial)), tuple(n for n in names if not _among(n, uncounted))
+
+
+@cache
+def _terms(
+    operands: tuple[Operand, ...], results: tuple[Operand, ...], ranks: tuple[int, ...], preferred: int
+) -> tuple[tuple[int, int], ...]:
+    """Return one (operand, axis) for every letter that is summed over, in the preferred operand if it is there."""
+    chosen: dict[str, tuple[int, int]] = {}
+    for place, axis, summed in _sums(operands, results, ranks):
+        token = spread(operands[place], ranks[place])[axis]
+        letter = token if isinstance(token, str) else token[-1]
+        if summed and (place == preferred or letter not in chosen):
+            chosen[letter] = (place, axis)
+    return tuple(chosen.values())
 
 
 @cache

@@ -7,11 +7,14 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from checks import check_equivalence, coupled
-from onnx import TensorProto
-from onnx_models import Net
+from onnx import TensorProto, helper
+from onnx_models import Net, node
+
+from graphprune.backends.onnx import rewrite
+from graphprune.count import count
+from graphprune.frontends.onnx import trace
 
 Layer = Callable[[Net, str], str]
-TWO = [(1, 6, 4, 4)]
 
 
 def channel_attention(net: Net, x: str) -> str:
@@ -114,31 +117,18 @@ def test_scores_of_a_sequence_tagger_stay() -> None:
 
 
 def test_an_unknown_operator_of_an_unknown_domain_freezes_what_it_touches() -> None:
-    """The runtime has no such operator either: only what couples is looked at."""
+    """The runtime has no such operator either: the shapes are those that the model declares."""
     net = Net()
     x = net.op("Relu", net.conv(net.input(1, 3, 4, 4), 3, 5, name="before"))
-    y = net.conv(x, 5, 6, name="candidate")
-    z = net.op("Mystery", y, domain="com.example", name="mystery")
-    from onnx import helper
-
-    net.nodes[-1].attribute.append(helper.make_attribute("strength", 3.0))
-    graph_end = net.op("Add", z, y)
-    model = net_model(net, graph_end)
-    case = coupled(model)
-    assert list(case.groups) == ["before"]
-    assert "com.example" in case.why_frozen("candidate.weight", 0)
-
-
-def net_model(net: Net, output: str):  # type: ignore[no-untyped-def]
-    """Finish a model that onnxruntime cannot run: the shape of the output is given."""
-    import onnx
-    from onnx import helper
-
-    value = helper.make_tensor_value_info(output, TensorProto.FLOAT, [1, 6, 4, 4])
-    graph = helper.make_graph(net.nodes, "net", net.inputs, [value], net.initializers)
+    y = net.op("Mystery", net.conv(x, 5, 6, name="candidate"), domain="com.example", name="mystery", strength=3.0)
+    z = net.conv(net.op("Relu", net.conv(y, 6, 7, name="after")), 7, 2, name="head")
+    declared = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [1, c, 4, 4]) for n, c in (("mystery", 6), (z, 2))]
+    graph = helper.make_graph(net.nodes, "net", net.inputs, declared[1:], net.initializers, value_info=declared[:1])
     opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.example", 1)]
-    shape = helper.make_tensor_value_info(next(n for n in net.nodes if n.domain).output[0], TensorProto.FLOAT, [1, 6, 4, 4])
-    graph.value_info.append(shape)
-    model = helper.make_model(graph, opset_imports=opsets, ir_version=8)
-    onnx.checker.check_model(model)
-    return model
+    case = coupled(helper.make_model(graph, opset_imports=opsets, ir_version=8))
+    assert list(case.groups) == ["before", "after"]
+    assert "com.example" in case.why_frozen("candidate.weight", 0)
+    assert "com.example" in case.why_frozen("after.weight", 1)
+    small = rewrite(case.graph, case.plan(before=(0, 4), after=(1,)), case.groups)
+    assert node(small, "mystery") == node(case.model, "mystery")
+    assert count(trace(small))["macs"] == 16 * (3 * 2 + 2 * 6 + 6 * 1 + 1 * 2)

@@ -1,0 +1,215 @@
+"""Models nobody listed: corners where a rule that holds for the usual network would give a wrong one."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from attention_nets import TOKENS, WIDTH, attend, output
+from checks import check_equivalence, check_plan, coupled
+from onnx import TensorProto
+from onnx_models import Net, initializer, ops_of
+
+from graphprune.backends.onnx import rewrite
+from graphprune.verify import verify
+
+
+def test_an_einsum_that_sums_a_letter_of_its_second_operand_only() -> None:
+    net = Net()
+    x = net.input(2, 3)
+    a, b = net.linear(x, 3, 5, name="a"), net.linear(x, 3, 6, name="b")
+    y = net.op("Einsum", a, b, equation="ni,nk->ni")
+    model = net.model(net.linear(y, 5, 2))
+    case = check_equivalence(model)
+    assert case.size_of("b.weight", 1) == 6
+    plan = case.plan(**{case.group_of("b.weight", 1): (0, 1)})
+    verify(case.graph, case.groups, plan, rewrite(case.graph, plan, case.groups))
+
+
+@pytest.mark.parametrize("equation", ["nchw->ncwh", "nchw->nc", "nchw,cd->ndhw", "nchw,nchw->n", "nchw,nkhw->nck"])
+def test_einsums_that_permute_sum_and_multiply(equation: str) -> None:
+    net = Net()
+    x = net.conv(net.input(1, 3, 4, 4), 3, 6, name="conv")
+    operands = [x]
+    if "cd" in equation:
+        operands.append(net.weight(6, 5))
+    elif "," in equation:
+        operands.append(x)
+    y = net.op("Einsum", *operands, equation=equation)
+    last = {"nchw->ncwh": [6, -1], "nchw->nc": [6, 1], "nchw,cd->ndhw": [5, -1], "nchw,nkhw->nck": [6, 6]}.get(equation)
+    if last is not None:
+        y = net.op("MatMul", net.transpose(net.reshape(y, 1, *last), 0, 2, 1), net.weight(last[0], 2))
+    check_equivalence(net.model(y), prunable=equation != "nchw,nkhw->nck")  # the last shows k, which is c, to the caller
+
+
+def test_queries_keys_and_values_packed_inside_every_head() -> None:
+    """GPT-NeoX: (heads, 3 d), split within the head."""
+    net = Net()
+    x = net.linear(net.input(1, TOKENS, WIDTH), WIDTH, 3 * 12, name="qkv")
+    x = net.transpose(net.reshape(x, 1, TOKENS, 3, 12), 0, 2, 1, 3)
+    q, k, v = net.ops("Split", x, net.ints(4, 4, 4), outputs=3, axis=-1)
+    case = check_equivalence(net.model(output(net, attend(net, q, k, v), 3, 4)))
+    assert sorted(case.groups[g].size for g in case.groups_of("qkv.weight", 1)) == [3, 4, 4]
+
+
+def test_several_queries_packed_with_one_key_and_value() -> None:
+    """Falcon: (pairs, queries + 2, d), sliced from the front and gathered from the end."""
+    net = Net()
+    x = net.linear(net.input(1, TOKENS, WIDTH), WIDTH, 2 * 5 * 4, name="qkv")
+    x = net.transpose(net.reshape(x, 1, TOKENS, 2, 5, 4), 0, 2, 3, 1, 4)
+    q = net.op("Slice", x, net.ints(0), net.ints(-2), net.ints(2))
+    k, v = (net.op("Gather", x, net.ints(i), axis=2) for i in (-2, -1))
+    scores = net.op("Softmax", net.op("MatMul", q, net.transpose(k, 0, 1, 2, 4, 3)), axis=-1)
+    y = net.transpose(net.op("MatMul", scores, v), 0, 3, 1, 2, 4)
+    case = check_equivalence(net.model(net.linear(net.reshape(y, 1, TOKENS, 24), 24, WIDTH, name="o")))
+    assert 2 in {case.groups[g].size for g in case.groups_of("o.weight", 0)}
+
+
+def test_maxout_frees_the_pieces_but_not_the_choice() -> None:
+    net = Net()
+    x = net.reshape(net.conv(net.input(1, 3, 4, 4), 3, 10, name="conv"), 1, 5, 2, 4, 4)
+    y = net.op("ReduceMax", x, axes=[2], keepdims=0)
+    case = check_equivalence(net.model(net.conv(y, 5, 2)))
+    assert case.size_of("conv.weight", 0) == 5
+
+
+def test_channels_folded_into_rows() -> None:
+    """(c r) h w → c (r h) w by a bare reshape: r becomes space."""
+    net = Net()
+    x = net.conv(net.input(1, 3, 3, 4), 3, 10, name="conv")
+    case = check_equivalence(net.model(net.conv(net.reshape(x, 1, 5, 6, 4), 5, 2, 3)))
+    assert case.size_of("conv.weight", 0) == 5
+
+
+def test_rows_folded_into_channels() -> None:
+    net = Net()
+    x = net.conv(net.input(1, 3, 4, 4), 3, 5, name="conv")
+    case = check_equivalence(net.model(net.conv(net.reshape(x, 1, 10, 2, 4), 10, 2)))
+    assert case.size_of("conv.weight", 0) == 5
+
+
+@pytest.mark.parametrize("axis", [0, 2, 3, -1, -3])
+def test_flatten_at_any_axis(axis: int) -> None:
+    net = Net()
+    x = net.conv(net.input(1, 3, 2, 2), 3, 4, name="conv")
+    y = net.op("Flatten", x, axis=axis)
+    rows, columns = {0: (1, 16), 2: (4, 4), 3: (8, 2), -1: (8, 2), -3: (1, 16)}[axis]
+    y = net.op("MatMul", net.op("MatMul", net.weight(3, rows, name="left"), y), net.weight(columns, 2, name="right"))
+    case = check_equivalence(net.model(y))
+    assert case.size_of("conv.weight", 0) == 4
+
+
+def test_zero_in_a_shape_means_zero_when_it_says_so() -> None:
+    net = Net()
+    x = net.conv(net.input(1, 3, 4, 4), 3, 6, name="conv")
+    y = net.op("Reshape", x, net.ints(1, 6, -1), allowzero=1)
+    case = check_equivalence(net.model(net.op("MatMul", net.transpose(y, 0, 2, 1), net.weight(6, 2))))
+    assert case.size_of("conv.weight", 0) == 6
+
+
+def test_cropping_channels_by_negative_padding_freezes() -> None:
+    net = Net()
+    x = net.conv(net.input(1, 3, 4, 4), 3, 6, name="conv")
+    y = net.op("Pad", x, net.ints(0, -1, 0, 0, 0, -2, 0, 0))
+    case = check_equivalence(net.model(net.conv(y, 3, 2)), prunable=False)
+    assert case.why_frozen("conv.weight", 0)
+
+
+def test_concatenation_along_batch_and_space_ties_the_channels() -> None:
+    net = Net()
+    image = net.input(1, 3, 4, 4)
+    a, b, c = (net.conv(image, 3, 6, name=n) for n in "abc")
+    y = net.op("Concat", net.op("Concat", a, b, axis=0), net.op("Concat", c, c, axis=0), axis=-1)
+    case = check_equivalence(net.model(net.conv(y, 6, 2)))
+    assert case.group_of("a.weight", 0) == case.group_of("b.weight", 0) == case.group_of("c.weight", 0)
+
+
+def test_positions_of_maxima_count_through_all_channels() -> None:
+    """MaxPool's indices are offsets into the whole tensor; MaxUnpool uses them."""
+    net = Net()
+    x = net.conv(net.op("Relu", net.conv(net.input(1, 3, 4, 4), 3, 5, name="before")), 5, 6, name="seen")
+    y, where = net.ops("MaxPool", x, outputs=2, kernel_shape=[2, 2], strides=[2, 2])
+    y = net.op("MaxUnpool", y, where, kernel_shape=[2, 2], strides=[2, 2])
+    case = check_equivalence(net.model(net.conv(y, 6, 2)))
+    assert list(case.groups) == ["before"]
+    assert case.why_frozen("seen.weight", 0)
+
+
+def test_an_expand_whose_shape_is_chosen_by_where() -> None:
+    """TorchScript's expand: where(shape == -1, ones, shape)."""
+    net = Net()
+    token = net.stored(net.random(1, 1, 8), "token")
+    x = net.linear(net.input("n", 5, 3, name="x"), 3, 8, name="in")
+    n = net.op("Unsqueeze", net.op("Gather", net.op("Shape", x), net.stored(np.array(0)), axis=0), net.ints(0))
+    shape = net.op("Concat", n, net.ints(-1), net.ints(8), axis=0)
+    ones = net.op("ConstantOfShape", net.ints(3), value=__import__("onnx").numpy_helper.from_array(np.array([1])))
+    minus = net.op("Mul", ones, net.stored(np.array(-1)))
+    shape = net.op("Where", net.op("Equal", shape, minus), ones, shape)
+    y = net.op("Concat", net.op("Expand", token, shape), x, axis=1)
+    case = check_equivalence(net.model(net.linear(y, 8, 2)), others=[{"x": (3, 5, 3)}])
+    assert case.group_of("token", 2) == case.group_of("in.weight", 1)
+
+
+@pytest.mark.parametrize("opset", [7, 9])
+def test_upsample_of_old_models(opset: int) -> None:
+    net = Net(opset=opset)
+    x = net.conv(net.input(1, 3, 3, 3), 3, 6, name="conv")
+    if opset == 7:
+        y = net.op("Upsample", x, scales=[1.0, 1.0, 2.0, 2.0])
+    else:
+        y = net.op("Upsample", x, net.stored(np.array([1, 1, 2, 2], np.float32)))
+    assert check_equivalence(net.model(net.conv(y, 6, 2))).size_of("conv.weight", 0) == 6
+
+
+def test_constants_nobody_uses_stay() -> None:
+    net = Net()
+    x = net.conv(net.input(1, 3, 3, 3), 3, 6, name="conv")
+    net.stored(net.random(7, 7), "spare")
+    net.constant(np.arange(3), "spare_node")
+    case = coupled(net.model(net.conv(x, 6, 2)))
+    small = check_plan(case, case.plan(conv=(1,)))
+    assert initializer(small, "spare").shape == (7, 7)
+    assert "Constant" in ops_of(small)
+
+
+def test_a_channel_count_seen_by_the_caller_is_frozen() -> None:
+    """The number of channels as a float output: pruning would change what the caller reads."""
+    net = Net()
+    x = net.conv(net.input(1, 3, 3, 3), 3, 6, name="conv")
+    count = net.op("Cast", net.op("Gather", net.op("Shape", x), net.stored(np.array(1)), axis=0), to=TensorProto.FLOAT)
+    y = net.conv(net.conv(x, 6, 5, name="free"), 5, 2)
+    case = check_equivalence(net.model(y, count))
+    assert list(case.groups) == ["free"]
+
+
+def test_a_batch_norm_of_features_without_space() -> None:
+    net = Net()
+    x = net.batch_norm(net.gemm(net.input(4, 3), 3, 6, "fc1"), 6, "bn")
+    case = check_equivalence(net.model(net.gemm(net.op("Relu", x), 6, 2, "fc2")))
+    assert case.group_of("bn.mean", 0) == case.group_of("fc2.weight", 1) == "fc1"
+
+
+def test_vectors_as_operands_of_a_matrix_product() -> None:
+    net = Net()
+    x = net.linear(net.input(5, 3), 3, 6, name="in")
+    y = net.op("MatMul", x, net.stored(net.random(6), "vector"))  # (5,)
+    z = net.op("MatMul", net.stored(net.random(5), "left"), x)  # (6,)
+    z = net.op("MatMul", z, net.stored(net.random(6, 2), "right"))
+    case = check_equivalence(net.model(y, z))
+    assert case.group_of("vector", 0) == case.group_of("right", 0) == case.group_of("in.weight", 1)
+
+
+def test_a_gemm_with_both_operands_transposed_and_scaled() -> None:
+    net = Net()
+    x = net.transpose(net.linear(net.input(4, 3), 3, 6, name="in"), 1, 0)
+    y = net.op("Gemm", x, net.weight(5, 6, name="w"), net.stored(net.random(1, 5), "c"), transA=1, transB=1, alpha=0.5, beta=2.0)
+    case = check_equivalence(net.model(net.linear(net.op("Relu", y), 5, 2, name="out")))
+    assert case.group_of("w", 1) == case.group_of("in.weight", 1)
+    assert case.group_of("w", 0) == case.group_of("c", 1) == case.group_of("out.weight", 0)
+
+
+def test_a_kernel_as_large_as_the_map() -> None:
+    net = Net()
+    x = net.conv(net.input(1, 3, 4, 4), 3, 6, 3, name="conv")
+    y = net.op("Conv", x, net.weight(5, 6, 4, 4, name="fc.weight"), name="fc")
+    case = check_equivalence(net.model(net.op("Flatten", net.conv(net.op("Relu", y), 5, 2))))
+    assert case.group_of("fc.weight", 1) == "conv"
