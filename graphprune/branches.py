@@ -118,12 +118,16 @@ def vanishing_groups(graph: Graph, layout: Layout) -> set[int]:
         for g in {g for n in (*node.inputs, *node.outputs) if n for g in emptied.get(n, ())}:
             touching.setdefault(g, []).append(k)
     users = users_of(graph)
+    feeding: dict[int, list[frozenset[frozenset[int]]]] = {}
+    for monomials in joint:
+        for g in frozenset().union(*monomials):
+            feeding.setdefault(g, []).append(monomials)
     accepted: set[int] = set()
     shrunken: frozenset[str] = frozenset()
     none: frozenset[int] = frozenset()
     for g, nodes in touching.items():
         together = accepted | {g}
-        if any(g in set().union(*monomials) and all(together & m for m in monomials) for monomials in joint):
+        if any(all(together & m for m in monomials) for monomials in feeding.get(g, ())):
             continue
 
         def alone(name: str, g: int = g) -> bool:

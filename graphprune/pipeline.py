@@ -54,11 +54,11 @@ class Source:
     bytes: int
     warnings: tuple[str, ...]
 
-    def runnable(self) -> Runnable:
-        """Return a context that ends with ModelError where onnxruntime cannot run the model."""
+    def runnable(self, *, always: bool = False) -> Runnable:
+        """Return a context in which failing work ends with ModelError where onnxruntime cannot run the model."""
         from .frontends.runnable import Runnable
 
-        return Runnable(self.model, str(self.loaded.path) if self.loaded else "model")
+        return Runnable(self.model, str(self.loaded.path) if self.loaded else "model", always=always)
 
 
 @dataclass(frozen=True)

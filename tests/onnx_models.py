@@ -84,7 +84,16 @@ class Net:
         return self.ops(op, *inputs, outputs=1, name=name, domain=domain, **attrs)[0]
 
     def conv(
-        self, x: str, c_in: int, c_out: int, kernel: int = 1, groups: int = 1, *, bias: bool = True, name: str = "", **attrs: Any
+        self,
+        x: str,
+        c_in: int,
+        c_out: int,
+        kernel: int = 1,
+        groups: int = 1,
+        *,
+        bias: bool = True,
+        name: str = "",
+        **attrs: Any,
     ) -> str:
         """A 2-D convolution that keeps the size of the map."""
         name = name or self.name("conv")

@@ -31,7 +31,7 @@ def inspect(
 
         source = read(model, step)
         settings = Settings(keep=tuple(keep or ()), allow_inexact=allow_inexact, input_shapes=shapes)
-        with source.runnable():
+        with source.runnable(always=True):
             opened = open_model(source, settings, step)
     facts = describe(opened.graph, opened.groups)
     if json:

@@ -1,10 +1,9 @@
-"""Does onnxruntime take the model at all? Asked of a copy without weights, in a thread, while other work goes on."""
+"""Does onnxruntime take the model at all? Asked of a copy without weights, which is quick."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -22,28 +21,25 @@ NOISE = re.compile(
 
 
 class Runnable:
-    """A context that raises ModelError at its end where onnxruntime cannot run the model.
+    """A context in which work on a model that onnxruntime cannot run ends with that as its ModelError.
 
-    The error takes the place of whatever the work inside made of such a model.
+    It is only asked when the work fails, or at the end if ``always``: whoever runs the model anyway need not ask.
     """
 
-    def __init__(self, model: ModelProto, where: str) -> None:
-        executor = ThreadPoolExecutor(1)
-        self.answer: Future[str | None] = executor.submit(objection, model)
-        self.where = where
-        executor.shutdown(wait=False)
+    def __init__(self, model: ModelProto, where: str, *, always: bool = False) -> None:
+        self.model, self.where, self.always = model, where, always
 
     def __enter__(self) -> Runnable:
-        """Begin the other work."""
+        """Begin the work."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
     ) -> None:
-        """Wait for the answer, unless the work was interrupted."""
-        if kind is not None and not issubclass(kind, Exception):
+        """Ask onnxruntime, unless the work succeeded or was interrupted."""
+        if (kind is None and not self.always) or (kind is not None and not issubclass(kind, Exception)):
             return
-        words = self.answer.result()
+        words = objection(self.model)
         if words is not None:
             hint = "check that it runs by itself; custom operators and other devices than the CPU are not supported"
             message = f"onnxruntime cannot run the model: {words}"

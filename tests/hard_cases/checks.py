@@ -106,7 +106,9 @@ def with_zeros(model: onnx.ModelProto, kept: KeptOf) -> onnx.ModelProto:
     return copy
 
 
-def assert_same_outputs(small: onnx.ModelProto, reference: onnx.ModelProto, data: Feeds, tolerance: float = 1e-5) -> None:
+def assert_same_outputs(
+    small: onnx.ModelProto, reference: onnx.ModelProto, data: Feeds, tolerance: float = 1e-5
+) -> None:
     mine, wanted = (session(m, optimise=False).run(None, data) for m in (small, reference))
     assert len(mine) == len(wanted)
     for value, a, b in zip(reference.graph.output, mine, wanted, strict=True):
@@ -209,7 +211,13 @@ def _not_counted_here(model: onnx.ModelProto, shapes: Mapping[str, tuple[int, ..
 
 
 def check_plan(
-    case: Coupled, plan: Plan, seed: int = 0, *, others: Sequence[Sizes] = (), tolerance: float = 1e-5, costs: bool = True
+    case: Coupled,
+    plan: Plan,
+    seed: int = 0,
+    *,
+    others: Sequence[Sizes] = (),
+    tolerance: float = 1e-5,
+    costs: bool = True,
 ) -> onnx.ModelProto:
     """Rewrite by a plan and check function, names, costs; ``others`` are further input sizes to run at."""
     kept = kept_parameters(case.graph, case.groups, plan)

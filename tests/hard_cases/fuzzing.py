@@ -234,7 +234,11 @@ class Fuzz:
         name, (n, c, h, w) = self.use(4) or self.map()
         axes = [[2, 3], [1], [2]][self.pick(3)]
         kept = [1 if k in axes else s for k, s in enumerate((n, c, h, w))]
-        made = self.net.op("ReduceMean", name, self.net.ints(*axes)) if self.net.opset >= 18 else self.net.op("ReduceMean", name, axes=axes)
+        made = (
+            self.net.op("ReduceMean", name, self.net.ints(*axes))
+            if self.net.opset >= 18
+            else self.net.op("ReduceMean", name, axes=axes)
+        )
         self.new(self.net.op("Mul", made, name), n, c, h, w) if self.flip() else self.new(made, *kept)
 
     def softmax(self) -> None:
@@ -254,13 +258,17 @@ class Fuzz:
         q, k = (self._heads(name, c, heads, d, t) for _ in range(2))
         v = self._heads(name, c, heads, e, t)
         scores = self.net.op("MatMul", q, self.net.transpose(k, 0, 1, 3, 2))
-        weights = self.net.op("Softmax", self.net.op("Mul", scores, self.net.scalar(0.3)), axis=-1 if self.net.opset >= 13 else 3)
+        weights = self.net.op(
+            "Softmax", self.net.op("Mul", scores, self.net.scalar(0.3)), axis=-1 if self.net.opset >= 13 else 3
+        )
         y = self.net.transpose(self.net.op("MatMul", weights, v), 0, 2, 1, 3)
         y = self.net.linear(self.net.reshape(y, self.batch, t, heads * e), heads * e, c)
         self.new(self.net.op("Add", y, name), n, t, c)
 
     def _heads(self, name: str, c: int, heads: int, d: int, t: int) -> str:
-        return self.net.transpose(self.net.reshape(self.net.linear(name, c, heads * d), self.batch, t, heads, d), 0, 2, 1, 3)
+        return self.net.transpose(
+            self.net.reshape(self.net.linear(name, c, heads * d), self.batch, t, heads, d), 0, 2, 1, 3
+        )
 
     def fused_attention(self) -> None:
         name, (n, t, c) = self.use(3) or self.tokens()
@@ -322,4 +330,3 @@ STEPS: list[Callable[[Fuzz], None]] = [
     Fuzz.concat, Fuzz.split, Fuzz.slice, Fuzz.gather, Fuzz.tile, Fuzz.mean, Fuzz.softmax, Fuzz.linear, Fuzz.linear, Fuzz.attention,
     Fuzz.fused_attention, Fuzz.gate,
 ]  # fmt: skip
-

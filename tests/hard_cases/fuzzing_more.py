@@ -176,7 +176,9 @@ def resize(f: Fuzz) -> None:
         sizes = shape_vector(f, b, channels, 2 * h, 2 * w) if f.flip() else f.net.ints(1, c, 2 * h, 2 * w)
         if f.dynamic:
             sizes = shape_vector(f, b, [channels, c][f.pick(2)], 2 * h, 2 * w)
-        y = f.net.op("Resize", name, *([f.net.stored(np.zeros(0, np.float32))] * 2 if f.net.opset < 13 else ["", ""]), sizes)
+        y = f.net.op(
+            "Resize", name, *([f.net.stored(np.zeros(0, np.float32))] * 2 if f.net.opset < 13 else ["", ""]), sizes
+        )
     f.new(y, n, c, 2 * h, 2 * w)
 
 
@@ -190,7 +192,9 @@ def group_norm(f: Fuzz) -> None:
     name, (n, c, h, w) = f.use(4) or f.map()
     g = f.divisor(c)
     y = f.net.reshape(name, 0, g, -1)
-    y = f.net.op("InstanceNormalization", y, f.net.stored(np.ones(g, np.float32)), f.net.stored(np.zeros(g, np.float32)))
+    y = f.net.op(
+        "InstanceNormalization", y, f.net.stored(np.ones(g, np.float32)), f.net.stored(np.zeros(g, np.float32))
+    )
     y = f.net.reshape(y, f.batch, c, h, w)
     f.new(f.net.op("Mul", y, f.net.stored(f.net.random(c, 1, 1))), n, c, h, w)
 
@@ -242,7 +246,11 @@ def stack(f: Fuzz) -> None:
     if f.flip():
         y = f.net.op("Gather", y, f.net.stored(np.array(f.pick(2))), axis=1)
     else:
-        y = f.net.op("ReduceSum", y, f.net.ints(1), keepdims=0) if f.net.opset >= 13 else f.net.op("ReduceSum", y, axes=[1], keepdims=0)
+        y = (
+            f.net.op("ReduceSum", y, f.net.ints(1), keepdims=0)
+            if f.net.opset >= 13
+            else f.net.op("ReduceSum", y, axes=[1], keepdims=0)
+        )
     f.new(y, n, t, d)
 
 

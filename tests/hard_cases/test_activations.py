@@ -42,7 +42,11 @@ def test_removing_is_not_setting_the_producer_to_zero(op: str) -> None:
     small = check_plan(case, case.plan(hidden=keep))
     data = np.random.default_rng(0).standard_normal((2, 3)).astype(np.float32)
     w = {n: initializer(model, n) for n in ("hidden.weight", "hidden.bias", "out.weight", "out.bias")}
-    function = {"Sigmoid": lambda v: 1 / (1 + np.exp(-v)), "HardSigmoid": lambda v: (0.2 * v + 0.5).clip(0, 1), "Exp": np.exp}
+    function = {
+        "Sigmoid": lambda v: 1 / (1 + np.exp(-v)),
+        "HardSigmoid": lambda v: (0.2 * v + 0.5).clip(0, 1),
+        "Exp": np.exp,
+    }
     hidden = function[op](data @ w["hidden.weight"] + w["hidden.bias"])
     wanted = hidden[:, keep] @ w["out.weight"][keep] + w["out.bias"]
     got = session(small).run(None, {"x": data})[0]

@@ -15,7 +15,9 @@ def folded(heads: int, pairs: int, **attrs: Any) -> Coupled:
     """Queries of ``heads`` x 4, keys of ``pairs`` x 4, values of ``pairs`` x 5."""
     net = Net(opset=23)
     x = net.input(1, TOKENS, WIDTH)
-    q, k, v = (net.linear(x, WIDTH, n * d, name=name) for name, n, d in (("q", heads, 4), ("k", pairs, 4), ("v", pairs, 5)))
+    q, k, v = (
+        net.linear(x, WIDTH, n * d, name=name) for name, n, d in (("q", heads, 4), ("k", pairs, 4), ("v", pairs, 5))
+    )
     y = net.op("Attention", q, k, v, name="attention", q_num_heads=heads, kv_num_heads=pairs, **attrs)
     return coupled(net.model(net.linear(y, heads * 5, WIDTH, name="o")))
 

@@ -45,7 +45,9 @@ def laden() -> onnx.ModelProto:
     graph.input[0].type.tensor_type.shape.dim[0].denotation = "DATA_BATCH"
     graph.output[0].doc_string = "scores"
     model.functions.append(
-        helper.make_function("spare", "Unused", ["x"], ["y"], [helper.make_node("Relu", ["x"], ["y"])], [helper.make_opsetid("", 21)])
+        helper.make_function(
+            "spare", "Unused", ["x"], ["y"], [helper.make_node("Relu", ["x"], ["y"])], [helper.make_opsetid("", 21)]
+        )
     )
     model.opset_import.append(helper.make_opsetid("spare", 1))
     onnx.checker.check_model(model, full_check=True)

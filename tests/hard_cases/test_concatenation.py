@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from checks import check_equivalence, check_plan, coupled, kept_indices
+from checks import check_equivalence, check_plan, kept_indices
 from onnx_models import Net, initializer
 
 

@@ -38,7 +38,9 @@ def test_einsums_that_permute_sum_and_multiply(equation: str) -> None:
     last = {"nchw->ncwh": [6, -1], "nchw->nc": [6, 1], "nchw,cd->ndhw": [5, -1], "nchw,nkhw->nck": [6, 6]}.get(equation)
     if last is not None:
         y = net.op("MatMul", net.transpose(net.reshape(y, 1, *last), 0, 2, 1), net.weight(last[0], 2))
-    check_equivalence(net.model(y), prunable=equation != "nchw,nkhw->nck")  # the last shows k, which is c, to the caller
+    check_equivalence(
+        net.model(y), prunable=equation != "nchw,nkhw->nck"
+    )  # the last shows k, which is c, to the caller
 
 
 def test_queries_keys_and_values_packed_inside_every_head() -> None:
@@ -201,7 +203,16 @@ def test_vectors_as_operands_of_a_matrix_product() -> None:
 def test_a_gemm_with_both_operands_transposed_and_scaled() -> None:
     net = Net()
     x = net.transpose(net.linear(net.input(4, 3), 3, 6, name="in"), 1, 0)
-    y = net.op("Gemm", x, net.weight(5, 6, name="w"), net.stored(net.random(1, 5), "c"), transA=1, transB=1, alpha=0.5, beta=2.0)
+    y = net.op(
+        "Gemm",
+        x,
+        net.weight(5, 6, name="w"),
+        net.stored(net.random(1, 5), "c"),
+        transA=1,
+        transB=1,
+        alpha=0.5,
+        beta=2.0,
+    )
     case = check_equivalence(net.model(net.linear(net.op("Relu", y), 5, 2, name="out")))
     assert case.group_of("w", 1) == case.group_of("in.weight", 1)
     assert case.group_of("w", 0) == case.group_of("c", 1) == case.group_of("out.weight", 0)

@@ -71,7 +71,9 @@ def test_flattened_rows_split_by_position_keep_the_channels_together() -> None:
     net = Net()
     x = net.op("Flatten", net.conv(net.input(1, 3, 2, 2), 3, 6, name="conv"))
     y = net.op("MatMul", net.reshape(x, 1, 3, 8), net.stored(net.random(8, 5), "fc.weight"))
-    case = check_equivalence(net.model(net.op("MatMul", net.transpose(y, 0, 2, 1), net.stored(net.random(3, 4), "mix"))))
+    case = check_equivalence(
+        net.model(net.op("MatMul", net.transpose(y, 0, 2, 1), net.stored(net.random(3, 4), "mix")))
+    )
     assert case.size_of("mix", 0) == 3
     (pair,) = case.groups_of("fc.weight", 0)
     assert case.groups[pair].size == 2

@@ -78,7 +78,9 @@ def test_groupings_without_a_common_refinement_freeze() -> None:
 def test_transposed_convolution_plain_and_with_groups() -> None:
     net = Net()
     x = net.conv(net.input(1, 3, 5, 5), 3, 6, name="stem")
-    y = net.op("ConvTranspose", x, net.weight(6, 8, 2, 2, name="plain.weight"), net.vector(8), strides=[2, 2], name="plain")
+    y = net.op(
+        "ConvTranspose", x, net.weight(6, 8, 2, 2, name="plain.weight"), net.vector(8), strides=[2, 2], name="plain"
+    )
     z = net.op("ConvTranspose", y, net.weight(8, 3, 2, 2, name="grouped.weight"), net.vector(12, "grouped.bias"),
                group=4, strides=[2, 2], name="grouped")  # fmt: skip
     case = check_equivalence(net.model(net.conv(z, 12, 2)))

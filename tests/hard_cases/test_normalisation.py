@@ -134,7 +134,9 @@ def test_group_normalisation_spelled_as_reshape_instance_normalisation_reshape(s
     ones, zeros = net.stored(np.ones(3, np.float32), "ones"), net.stored(np.zeros(3, np.float32), "zeros")
     y = net.op("InstanceNormalization", net.reshape(x, *shape), ones, zeros)
     y = net.reshape(y, 1, 12, 4, 4) if shape[0] != 0 else net.op("Reshape", y, net.op("Shape", x))
-    y = net.op("Add", net.op("Mul", y, net.stored(net.random(12, 1, 1), "gamma")), net.stored(net.random(12, 1, 1), "beta"))
+    y = net.op(
+        "Add", net.op("Mul", y, net.stored(net.random(12, 1, 1), "gamma")), net.stored(net.random(12, 1, 1), "beta")
+    )
     case = check_equivalence(net.model(net.conv(y, 12, 2, name="head")))
     groups = case.group_of("stem.weight", 0)
     assert case.groups[groups].size == 3

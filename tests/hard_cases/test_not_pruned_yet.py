@@ -41,7 +41,10 @@ def test_the_bodies_of_an_if_freeze_what_they_capture() -> None:
     condition = net.input(name="condition", dtype=TensorProto.BOOL)
     made = net.op("If", condition, name="choice")
     net.nodes[-1].attribute.extend(
-        [helper.make_attribute("then_branch", body("a", x, "Relu")), helper.make_attribute("else_branch", body("b", x, "Abs"))]
+        [
+            helper.make_attribute("then_branch", body("a", x, "Relu")),
+            helper.make_attribute("else_branch", body("b", x, "Abs")),
+        ]
     )
     y = net.conv(net.op("Relu", net.conv(made, 6, 7, name="after")), 7, 2)
     case = check_equivalence(net.model(y))
@@ -123,7 +126,9 @@ def test_integer_convolutions() -> None:
     scale, zero = net.scalar(0.05), net.stored(np.array(3, np.int8))
     codes = net.stored(net.rng.integers(-127, 128, (8, 6, 1, 1)).astype(np.int8), "codes")
     unit = net.stored(np.array(0, np.int8))
-    y = net.op("QLinearConv", net.op("QuantizeLinear", x, scale, zero), scale, zero, codes, net.scalar(0.01), unit, scale, zero)
+    y = net.op(
+        "QLinearConv", net.op("QuantizeLinear", x, scale, zero), scale, zero, codes, net.scalar(0.01), unit, scale, zero
+    )
     y = net.op("DequantizeLinear", y, scale, zero)
     y = net.conv(net.op("Relu", net.conv(y, 8, 7, name="after")), 7, 2)
     case = coupled(net.model(y))
@@ -145,6 +150,11 @@ def test_contributed_operators() -> None:
 
 def test_a_contributed_activation_is_just_elementwise() -> None:
     net = Net()
-    x = net.op("BiasGelu", net.linear(net.input(1, 5, 3), 3, 8, bias=False, name="up"), net.vector(8, "bias"), domain="com.microsoft")
+    x = net.op(
+        "BiasGelu",
+        net.linear(net.input(1, 5, 3), 3, 8, bias=False, name="up"),
+        net.vector(8, "bias"),
+        domain="com.microsoft",
+    )
     case = check_equivalence(net.model(net.linear(x, 8, 2, name="down")))
     assert case.group_of("bias", 0) == case.group_of("up.weight", 1) == case.group_of("down.weight", 0)

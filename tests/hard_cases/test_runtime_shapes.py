@@ -38,7 +38,9 @@ def test_what_follows_by_itself_is_not_touched() -> None:
     case = classifier(["b", -1])
     small = check_plan(case, case.plan(conv=(2, 3)))
     assert ops_of(small) == ops_of(case.model)
-    shapes = [n for n in small.graph.node if n.op_type in ("Shape", "Gather", "Unsqueeze", "Concat", "Reshape", "Constant")]
+    shapes = [
+        n for n in small.graph.node if n.op_type in ("Shape", "Gather", "Unsqueeze", "Concat", "Reshape", "Constant")
+    ]
     assert [n.SerializeToString() for n in shapes] == [n.SerializeToString() for n in case.model.graph.node[1:-2]]
 
 
@@ -85,7 +87,9 @@ def test_batch_and_heads_merged_into_one_axis(batch: int | str) -> None:
     x = net.input(batch, 5, 6, name="x")
     b, t = size(net, x, 0), size(net, x, 1)
     merged = net.op("Mul", b, net.constant(np.array([3])))
-    q, k, v = (folded(net, net.linear(x, 6, 12, name=n), vector(net, b, t, 3, 4), vector(net, merged, t, 4)) for n in "qkv")
+    q, k, v = (
+        folded(net, net.linear(x, 6, 12, name=n), vector(net, b, t, 3, 4), vector(net, merged, t, 4)) for n in "qkv"
+    )
     scores = net.op("Softmax", net.op("MatMul", q, net.transpose(k, 0, 2, 1)), axis=-1)
     y = net.op("Reshape", net.op("MatMul", scores, v), vector(net, b, 3, t, 4))
     y = net.op("Reshape", net.transpose(y, 0, 2, 1, 3), vector(net, b, t, 12))

@@ -16,7 +16,9 @@ SLICES = [
 
 @pytest.mark.parametrize(("start", "end", "step"), SLICES)
 def test_a_slice_of_the_channels(start: int, end: int, step: int) -> None:
-    taken = len(range(10)[slice(start if start != HIGH or step > 0 else None, None if end in (LOW, -HIGH) else end, step)])
+    taken = len(
+        range(10)[slice(start if start != HIGH or step > 0 else None, None if end in (LOW, -HIGH) else end, step)]
+    )
     net = Net()
     x = net.conv(net.input(1, 3, 4, 4), 3, 10, name="conv")
     y = net.op("Slice", x, *(net.ints(v) for v in (start, end, 1, step)))
@@ -31,7 +33,9 @@ def test_a_slice_whose_kept_positions_are_no_longer_evenly_spaced_becomes_a_gath
     case = coupled(net.model(net.conv(y, 5, 2, name="head"), net.conv(x, 10, 2)))
     (even,) = case.groups_of("head.weight", 1)
     (odd,) = case.groups_of("conv.weight", 0) - {even}
-    assert "Slice" in ops_of(check_plan(case, case.plan(**{even: (0, 1, 2, 3)}))), "still every other one of what is left"
+    assert "Slice" in ops_of(check_plan(case, case.plan(**{even: (0, 1, 2, 3)}))), (
+        "still every other one of what is left"
+    )
     assert "Gather" in ops_of(check_plan(case, case.plan(**{odd: (0, 2)})))
     small = check_plan(case, case.plan(**{odd: (0,), even: (1, 2, 4)}))
     assert initializer(small, "head.weight").shape == (2, 3, 1, 1)
@@ -65,7 +69,9 @@ def test_unequal_splits(opset: int) -> None:
     sizes = {"split": [2, 4, 3]} if opset < 13 else {}
     extra = [net.ints(2, 4, 3)] if opset >= 13 else []
     parts = net.ops("Split", x, *extra, outputs=3, axis=-3 if opset >= 11 else 1, name="cut", **sizes)
-    case = check_equivalence(net.model(*(net.conv(p, n, 2, name=f"h{n}") for p, n in zip(parts, (2, 4, 3), strict=True))))
+    case = check_equivalence(
+        net.model(*(net.conv(p, n, 2, name=f"h{n}") for p, n in zip(parts, (2, 4, 3), strict=True)))
+    )
     groups = [case.group_of(f"h{n}.weight", 1) for n in (2, 4, 3)]
     small = check_plan(case, case.plan(**{groups[0]: (1,), groups[1]: (0, 3)}))
     made = node(small, "cut")
@@ -82,7 +88,9 @@ def test_splits_without_sizes(opset: int, parts: int, channels: int) -> None:
     attrs = {"num_outputs": parts} if opset >= 18 else {}
     made = net.ops("Split", x, outputs=parts, axis=1, name="cut", **attrs)
     outputs = [net.conv(p, n, 2, name=f"head{k}") for k, (p, n) in enumerate(zip(made, widths, strict=True))]
-    case = check_equivalence(net.model(*outputs), plans=("random", "random", "random", "one-kept", "one-removed", "one-group"))
+    case = check_equivalence(
+        net.model(*outputs), plans=("random", "random", "random", "one-kept", "one-removed", "one-group")
+    )
     assert len(case.groups) == parts
 
 
@@ -120,7 +128,9 @@ def test_padding_two_pruned_axes_at_once() -> None:
     x = net.input(4, 3)
     a, b = net.linear(x, 3, 6, name="a"), net.linear(x, 3, 7, name="b")
     table = net.op("Pad", net.op("MatMul", net.transpose(a, 1, 0), b), net.ints(1, 2, 0, 1))
-    y = net.op("MatMul", net.op("MatMul", net.stored(net.random(2, 7), "left"), table), net.stored(net.random(10, 2), "right"))
+    y = net.op(
+        "MatMul", net.op("MatMul", net.stored(net.random(2, 7), "left"), table), net.stored(net.random(10, 2), "right")
+    )
     case = check_equivalence(net.model(y), plans=("random",) * 6)
     assert case.groups_of("left", 1) > {case.group_of("a.weight", 1)}
 

@@ -58,7 +58,9 @@ def test_a_shape_constant_shared_by_many_reshapes_is_copied(stored: bool) -> Non
     shape = net.ints(1, 16, 8) if stored else net.constant(np.array([1, 16, 8]))
     made = []
     for k in range(2):
-        tokens = net.op("Reshape", net.transpose(net.conv(image, 3, 8, name=f"conv{k}"), 0, 2, 3, 1), shape, name=f"r{k}")
+        tokens = net.op(
+            "Reshape", net.transpose(net.conv(image, 3, 8, name=f"conv{k}"), 0, 2, 3, 1), shape, name=f"r{k}"
+        )
         made.append(net.linear(tokens, 8, 2, name=f"head{k}"))
     case = check_equivalence(net.model(*made))
     small = check_plan(case, case.plan(conv1=(0, 3, 5)))
@@ -120,7 +122,10 @@ def test_a_vector_shared_with_the_body_of_an_if_is_copied_before_it_is_cut() -> 
     x = net.op("Conv", net.input(1, 3, 4, 4), net.weight(6, 3, 1, 1, name="conv.weight"), shared, name="conv")
     head = net.conv(x, 6, 2, name="head")
     body = helper.make_graph(
-        [helper.make_node("ReduceSum", ["shared"], ["total"])], "body", [], [helper.make_tensor_value_info("total", 1, None)]
+        [helper.make_node("ReduceSum", ["shared"], ["total"])],
+        "body",
+        [],
+        [helper.make_tensor_value_info("total", 1, None)],
     )
     condition = net.input(name="condition", dtype=TensorProto.BOOL)
     net.nodes.append(helper.make_node("If", [condition], ["sum"], name="if", then_branch=body, else_branch=body))

@@ -100,7 +100,7 @@ def test_a_shuffle_whose_middle_is_used_elsewhere_is_not_folded() -> None:
     middle = net.transpose(net.reshape(x, 1, 3, 4, 6, 6), 0, 2, 1, 3, 4)
     sums = net.op("ReduceMean", middle, axes=[3, 4], keepdims=0)
     case = check_equivalence(net.model(net.conv(net.reshape(middle, 1, 12, 6, 6), 12, 4), net.linear(sums, 3, 2)))
-    assert case.size_of("stem.weight", 0) == 3, 'the factor of four reaches the output'
+    assert case.size_of("stem.weight", 0) == 3, "the factor of four reaches the output"
 
 
 @pytest.mark.parametrize("batch", [1, 2])

@@ -55,7 +55,9 @@ def test_focus_slices_of_a_feature_map(both_axes_at_once: bool) -> None:
         if both_axes_at_once:
             ends = net.ints(np.iinfo(np.int64).max, np.iinfo(np.int64).max)
             return net.op("Slice", x, net.ints(h, w), ends, net.ints(2, 3), net.ints(2, 2))
-        return net.op("Slice", net.op("Slice", x, net.ints(h), end, net.ints(2), two), net.ints(w), end, net.ints(3), two)
+        return net.op(
+            "Slice", net.op("Slice", x, net.ints(h), end, net.ints(2), two), net.ints(w), end, net.ints(3), two
+        )
 
     parts = [every_other(h, w) for w in range(2) for h in range(2)]
     case = check_equivalence(net.model(net.conv(net.op("Concat", *parts, axis=1), 20, 4, name="focus")))
