@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .scores import Scores
     from .solve import solve
     from .verify import verify
+    from .views import to_networkx
 
     __version__: str
 
@@ -43,6 +44,7 @@ _HOMES = {
     "prune": "pipeline",
     "rewrite": "backends.onnx",
     "solve": "solve",
+    "to_networkx": "views",
     "trace": "frontends.onnx",
     "verify": "verify",
 }
@@ -62,6 +64,7 @@ __all__ = [
     "prune",
     "rewrite",
     "solve",
+    "to_networkx",
     "trace",
     "verify",
 ]

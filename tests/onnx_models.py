@@ -55,7 +55,8 @@ class Net:
     def random(self, *shape: int, name: str = "") -> Array:
         """Weights that keep the scale of what they multiply."""
         fan_in = max(int(np.prod(shape[1:])), 1)
-        return (self.rng.standard_normal(shape) / np.sqrt(fan_in)).astype(np.float32)
+        made: Array = (self.rng.standard_normal(shape) / np.sqrt(fan_in)).astype(np.float32)
+        return made
 
     def weight(self, *shape: int, name: str = "") -> str:
         return self.stored(self.random(*shape), name)
@@ -151,7 +152,7 @@ def _rank_at_runtime(model: onnx.ModelProto, name: str) -> int:
     return int(session(model).run([name], feeds(model, sizes, 0))[0].ndim)
 
 
-def initializer(model: onnx.ModelProto, name: str) -> Array:
+def initializer(model: onnx.ModelProto, name: str) -> Any:
     """A stored tensor's array: an initializer, or the value of the Constant node that makes it."""
     for tensor in model.graph.initializer:
         if tensor.name == name:

@@ -34,6 +34,8 @@ def main(folder: Path, zoo: Path | None, rounds: int, exporter: str, only: tuple
 def against_torch_pruning(folder: Path, zoo: Path | None, rounds: int, exporter: str, only: tuple[str, ...]) -> None:
     """Print their trace + prune over our steps."""
     peer = optional("torch_pruning")
+    if peer:
+        importlib.import_module("torch").set_num_threads(1)  # as ours has; more are slower on a busy machine
     print(f"(b) Torch-Pruning {release('torch-pruning')} over trace + couple + score + solve + rewrite")
     for name in [n for n in TORCHVISION if not only or n in only] if peer else []:
         module, one = torch_module(name), export(name, folder, zoo, exporter)

@@ -1,8 +1,8 @@
 """What every hard case is checked with, independently of the engine's own verification.
 
-The reference is promise 1 of the design, taken literally: the original model, its parameters set to zero where the plan
-removes them, run in onnxruntime. Costs are counted on the written model and compared with the predicted polynomials, and
-MACs are counted once more by a counter that knows nothing of the engine.
+The reference is promise 1 of the design, taken literally: the original model, its parameters set to zero where the
+plan removes them, run in onnxruntime. Costs are counted on the written model and compared with the predicted
+polynomials, and MACs are counted once more by a counter that knows nothing of the engine.
 """
 
 from __future__ import annotations
@@ -173,7 +173,7 @@ def assert_costs(coupled_model: Coupled, plan: Plan, small: onnx.ModelProto) -> 
 
 
 def _written_out_scales(graph: Graph, small: onnx.ModelProto) -> int:
-    """Elements of factors that the original computed from a shape, less those of the constants it computed them with."""
+    """Elements of factors that the original computed from a shape, less those of the constants it used for that."""
     stored = {t.name: t for t in graph.parameters if t.dtype == "float32"}
     mine = {t.name: t for t in small.graph.initializer if t.data_type == onnx.TensorProto.FLOAT}
     constants = {n.output[0]: n.attribute[0].t for n in small.graph.node if n.op_type == "Constant"}
@@ -188,7 +188,7 @@ def plain_macs(model: onnx.ModelProto, shapes: Mapping[str, tuple[int, ...]]) ->
     total = 0
     for node in model.graph.node:
         attrs = {a.name: helper.get_attribute_value(a) for a in node.attribute}
-        ins, out = [shapes.get(n, ()) for n in node.input], shapes[node.output[0]] if node.output[0] in shapes else ()
+        ins, out = [shapes.get(n, ()) for n in node.input], shapes.get(node.output[0], ())
         if node.op_type == "Conv":
             total += int(np.prod(out) * np.prod(ins[1][1:]))
         elif node.op_type == "ConvTranspose":

@@ -1,4 +1,4 @@
-"""Case 19: what an activation gives at zero does not matter: a removed unit is a term left out of the consumer's sum."""
+"""Case 19: what an activation gives at zero does not matter: a removed unit is a term left out of a sum."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Case 2: dense concatenation, concatenation of a stream with itself, split at other borders than it was concatenated."""
+"""Case 2: dense concatenation, a stream concatenated with itself, split at other borders than it was concatenated."""
 
 from __future__ import annotations
 

@@ -224,3 +224,74 @@ def test_a_kernel_as_large_as_the_map() -> None:
     y = net.op("Conv", x, net.weight(5, 6, 4, 4, name="fc.weight"), name="fc")
     case = check_equivalence(net.model(net.op("Flatten", net.conv(net.op("Relu", y), 5, 2))))
     assert case.group_of("fc.weight", 1) == "conv"
+
+
+@pytest.mark.parametrize("form", ["value_ints", "identity", "cast"])
+def test_a_shape_constant_in_another_form(form: str) -> None:
+    """Ints of a Constant node, an Identity of an initializer, 32-bit integers cast: all are edited or replaced."""
+    net = Net()
+    x = net.conv(net.input(1, 3, 4, 4), 3, 6, name="conv")
+    if form == "value_ints":
+        shape = net.op("Constant", value_ints=[1, 6, 16])
+    elif form == "identity":
+        shape = net.op("Identity", net.ints(1, 6, 16))
+    else:
+        shape = net.op("Cast", net.stored(np.array([1, 6, 16], np.int32)), to=TensorProto.INT64)
+    y = net.transpose(net.op("Reshape", x, shape), 0, 2, 1)
+    case = check_equivalence(net.model(net.linear(y, 6, 2)))
+    assert case.size_of("conv.weight", 0) == 6
+
+
+def test_a_norm_over_channels_and_space_at_once() -> None:
+    net = Net()
+    x = net.conv(net.input(1, 3, 4, 4), 3, 6, name="conv")
+    scale, bias = (net.stored(net.random(6, 4, 4), n) for n in ("scale", "bias"))
+    model = net.model(net.conv(net.op("LayerNormalization", x, scale, bias, axis=1), 6, 2))
+    assert not coupled(model).groups
+    case = coupled(model, allow_inexact=True)
+    assert case.group_of("scale", 0) == case.group_of("bias", 0) == case.group_of("conv.weight", 0)
+    plan = case.plan(conv=(0, 3, 4))
+    verify(case.graph, case.groups, plan, rewrite(case.graph, plan, case.groups))
+
+
+def test_statistics_that_a_norm_also_gives_away() -> None:
+    net = Net()
+    x = net.linear(net.input(1, 5, 3), 3, 8, name="in")
+    y, mean, spread = net.ops("LayerNormalization", x, net.vector(8), net.vector(8), outputs=3, axis=-1)
+    y = net.op("Add", net.op("Mul", y, spread), mean)
+    case = coupled(net.model(net.linear(y, 8, 2, name="out")), allow_inexact=True)
+    for units in ((0, 1), (7,), tuple(range(7))):
+        if len(case.groups):
+            plan = case.plan(**{case.group_of("out.weight", 0): units})
+            verify(case.graph, case.groups, plan, rewrite(case.graph, plan, case.groups))
+
+
+def test_a_convolution_whose_kernel_is_computed() -> None:
+    """A hypernetwork: the kernel of one convolution comes out of a linear layer."""
+    net = Net()
+    x = net.conv(net.input(1, 3, 4, 4), 3, 6, name="conv")
+    made = net.linear(net.input(1, 5), 5, 4 * 6, name="maker")
+    y = net.op("Conv", x, net.reshape(made, 4, 6, 1, 1))
+    case = check_equivalence(net.model(net.conv(y, 4, 2, name="head")))
+    assert case.group_of("conv.weight", 0) in case.groups_of("maker.weight", 1)
+    assert case.group_of("head.weight", 1) in case.groups_of("maker.weight", 1)
+
+
+def test_a_width_of_one_that_grows_by_broadcasting() -> None:
+    """(n, 1, c) times (n, t, 1): neither axis of one is an axis of the other."""
+    net = Net()
+    x = net.linear(net.input(1, 5, 3), 3, 8, name="in")
+    pooled = net.op("ReduceMean", x, axes=[1])
+    weight = net.op("Sigmoid", net.linear(x, 8, 1, name="gate"))
+    case = check_equivalence(net.model(net.linear(net.op("Mul", pooled, weight), 8, 2)))
+    assert case.size_of("in.weight", 1) == 8
+
+
+def test_sizes_that_are_equal_by_accident() -> None:
+    """Width, tokens and heads * depth are all eight: only axes that meet are coupled."""
+    net = Net()
+    x = net.linear(net.input(1, 8, 8), 8, 8, name="a")
+    y = net.transpose(net.linear(net.transpose(x, 0, 2, 1), 8, 8, name="tokens"), 0, 2, 1)
+    case = check_equivalence(net.model(net.linear(net.linear(y, 8, 8, name="b"), 8, 8, name="c")))
+    groups = [case.group_of(f"{n}.weight", 1) for n in ("a", "tokens", "b")]
+    assert len(set(groups)) == 3 or case.why_frozen("tokens.weight", 1)

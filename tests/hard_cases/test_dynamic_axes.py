@@ -1,4 +1,4 @@
-"""Case 11: batch, sequence and spatial axes that are dynamic stay so: the pruned model runs at other sizes than traced."""
+"""Case 11: dynamic batch, sequence and spatial axes stay so: the pruned model runs at other sizes than traced."""
 
 from __future__ import annotations
 

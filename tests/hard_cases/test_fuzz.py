@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from checks import check_plan, coupled, make_plan
-from fuzzing_more import random_model
+from fuzzing_models import random_model
 
 from graphprune.verify import verify
 

@@ -1,4 +1,4 @@
-"""Case 3: depthwise convolutions with a multiplier, grouped convolutions: whole groups, and channels within all groups."""
+"""Case 3: depthwise with a multiplier, grouped convolutions: whole groups, and channels within all groups."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cases 13, 15, 16, 17: what a later version prunes freezes for now, with a reason, and the rest of the model still prunes."""
+"""Cases 13, 15, 16, 17: what a later version prunes freezes for now, with a reason; the rest still prunes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Case 10: shapes computed at run time. Entries read from a tensor follow by themselves, constant entries are edited."""
+"""Case 10: shapes computed at run time. Entries read from a tensor follow by themselves, constant ones are edited."""
 
 from __future__ import annotations
 

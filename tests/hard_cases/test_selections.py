@@ -9,8 +9,8 @@ from onnx_models import Net, attribute, initializer, node, ops_of
 
 LOW, HIGH = np.iinfo(np.int64).min, np.iinfo(np.int64).max
 SLICES = [
-    (2, 7, 1), (-8, -2, 1), (0, HIGH, 2), (1, HIGH, 3), (HIGH, LOW, -1), (-1, -HIGH, -2), (8, 1, -3), (-100, 100, 1), (3, 4, 1),
-    (9, LOW, -4),
+    (2, 7, 1), (-8, -2, 1), (0, HIGH, 2), (1, HIGH, 3), (HIGH, LOW, -1), (-1, -HIGH, -2), (8, 1, -3), (-100, 100, 1),
+    (3, 4, 1), (9, LOW, -4),
 ]  # fmt: skip
 
 

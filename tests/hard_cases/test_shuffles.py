@@ -1,4 +1,4 @@
-"""Case 4: reshape, transpose, reshape on one axis is a permutation: exact, and a Gather once the kept set is no product."""
+"""Case 4: reshape, transpose, reshape on one axis is a permutation: exact, and a Gather where the kept set is none."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_a_shuffle_of_a_dynamic_batch() -> None:
 
 
 def test_shuffle_between_grouped_convolutions() -> None:
-    """ShuffleNet v1: a shuffle between two grouped convolutions. What was a group there is a channel within groups here."""
+    """ShuffleNet v1: a shuffle between two grouped convolutions. Groups there are inner channels here."""
     net = Net()
     x = net.conv(net.input(1, 3, 6, 6), 3, 12, name="stem")
     y = shuffled(net, net.op("Relu", net.conv(x, 12, 16, 1, 4, name="g1")), 16, 4)

@@ -66,7 +66,7 @@ def test_focus_slices_of_a_feature_map(both_axes_at_once: bool) -> None:
 
 
 def test_a_detection_head_keeps_anchors_and_outputs_but_prunes_before() -> None:
-    """YOLO: (b, anchors * outputs, h, w) → (b, anchors, h, w, outputs), decoded by slices and grids, all concatenated."""
+    """YOLO: (b, anchors * outputs, h, w) → (b, anchors, h, w, outputs), decoded by slices and grids, concatenated."""
     net = Net()
     image = net.input(1, 3, 4, 4)
     levels = []

@@ -1,4 +1,4 @@
-"""Case 9: weights as initializers, as Constant nodes, and behind chains of Cast, Transpose, Identity, DequantizeLinear."""
+"""Case 9: weights as initializers, as Constant nodes, behind chains of Cast, Transpose, Identity, DequantizeLinear."""
 
 from __future__ import annotations
 
