@@ -7,7 +7,7 @@ ONNX writes it down.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -58,6 +58,12 @@ class _Rewriter:
         self.replaced: set[int] = set()
         self.shrunken: frozenset[str] | set[str] = frozenset()
         self.changed: dict[str, Array] = {}
+        self.concats = {
+            n.output[0]: (k, tuple(n.input))
+            for k, n in enumerate(self.model.graph.node)
+            if n.op_type == "Concat" and n.output[0] in graph.known
+        }
+        self.respelled: dict[tuple[str, bytes], str] = {}
         self.arguments: dict[tuple[int, int], Array] = {}
         """What arguments of nodes (node, input) have become so far: each axis that is cut edits its own entry."""
 
@@ -382,6 +388,8 @@ class _Rewriter:
         if known.static.all():
             self._proto(k).input[place] = self.constants.new(f"{name}.pruned", wanted, self.taken)
             return
+        if self._respell(k, place, name, wanted):
+            return
         times, divide, add = corrections(name, np.ravel(current), np.ravel(wanted), np.ravel(known.static))
         for op, operand, neutral in (("Mul", times, 1), ("Div", divide, 1), ("Add", add, 0)):
             if (operand != neutral).any():
@@ -390,6 +398,51 @@ class _Rewriter:
                 self.before.setdefault(at, []).append(helper.make_node(op, [name, constant], [result], name=result))
                 name = result
         self._proto(k).input[place] = name
+
+    def _respell(self, k: int, place: int, name: str, wanted: Array) -> bool:
+        """Edit constant entries of a shape that a Concat puts together; False where other entries would have to change.
+
+        A Concat that other inputs read too is copied, once for each value.
+        """
+        if name not in self.concats:
+            return False
+        at, (where, entries) = self._proto_index(k), self.concats[name]
+        parts = [self._value_now(n) for n in entries]
+        pieces = np.split(wanted, np.cumsum([np.size(p) for p in parts])[:-1])
+        stale = [i for i, (a, b) in enumerate(zip(parts, pieces, strict=True)) if not np.array_equal(a, b)]
+        if any(not self._is_fixed(entries[i]) for i in stale):
+            return False
+        if self.constants.users[name] == [(at, place)]:
+            self._edit_entries(where, {i: pieces[i] for i in stale})
+            return True
+        key = (name, wanted.tobytes())
+        if key not in self.respelled:
+            copy = onnx.NodeProto()
+            copy.CopyFrom(self.model.graph.node[where])
+            copy.output[0] = copy.name = self.respelled[key] = self.constants.reserve(f"{name}.pruned", self.taken)
+            for i in stale:
+                copy.input[i] = self.constants.new(f"{name}.entry", pieces[i], self.taken)
+            self.before.setdefault(at, []).append(copy)
+        self._proto(k).input[place] = self.respelled[key]
+        return True
+
+    def _edit_entries(self, where: int, pieces: Mapping[int, Array]) -> None:
+        for i, piece in pieces.items():
+            name = self.model.graph.node[where].input[i]
+            if name in self.source.constants:
+                self.constants.replace(name, (where, i), piece)
+            else:
+                self._edit(where).input[i] = self.constants.new(f"{name}.pruned", piece, self.taken)
+
+    def _value_now(self, name: str) -> Array:
+        """Return what a known value or a constant is after pruning."""
+        if name in self.source.constants:
+            return self.graph.parameter(name)
+        return self.changed.get(name, self.graph.known[name].value)
+
+    def _is_fixed(self, name: str) -> bool:
+        """Tell whether a value is the same at every input size."""
+        return name in self.source.constants or bool(self.graph.known[name].static.all())
 
     # Writing --------------------------------------------------------------------------------------------------------
 

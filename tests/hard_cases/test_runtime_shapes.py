@@ -47,9 +47,26 @@ def test_what_follows_by_itself_is_not_touched() -> None:
 def test_a_constant_entry_is_edited_where_it_is_stored() -> None:
     case = classifier(["b", 96])
     small = check_plan(case, case.plan(conv=(2, 3)), others=[{"x": (2, 3, 4, 4)}])
-    values = [initializer(small, n.output[0]).tolist() for n in small.graph.node if n.op_type == "Constant"]
-    values += [initializer(small, t.name).tolist() for t in small.graph.initializer if t.data_type == 7]
-    assert [32] in values or any(32 in np.ravel(v) for v in values)
+    changed = [n for n, old in zip(small.graph.node, case.model.graph.node, strict=True) if n != old]
+    assert [n.op_type for n in changed] == ["Constant"]
+    assert initializer(small, changed[0].output[0]).tolist() == [32]
+
+
+def test_a_shape_shared_by_layers_of_other_widths_is_put_together_once_for_each() -> None:
+    net = Net()
+    x = net.input("n", 4, 3, name="x")
+    shape = vector(net, size(net, x, 0), 4, 2, 5)
+    parts = [net.op("Reshape", net.linear(x, 3, 10, name=name), shape) for name in "abc"]
+    parts = [net.op("Mul", y, net.stored(net.random(2, 1), f"gate{k}")) for k, y in enumerate(parts)]
+    parts = [net.linear(net.op("Reshape", y, vector(net, size(net, x, 0), 4, -1)), 10, 2) for y in parts]
+    case = check_equivalence(net.model(*parts), others=[{"x": (3, 4, 3)}])
+    heads = [case.group_of(f"gate{k}", 0) for k in range(3)]
+    small = check_plan(case, case.plan(**{heads[0]: (0,), heads[1]: (1,)}), others=[{"x": (3, 4, 3)}])
+    before, after = ops_of(case.model), ops_of(small)
+    assert after.count("Concat") == before.count("Concat") + 1, "one for a and b, the old one for c"
+    assert {op: after.count(op) for op in set(after) - {"Concat"}} == {
+        op: before.count(op) for op in set(before) - {"Concat"}
+    }
 
 
 @pytest.mark.parametrize("last", ["read", "constant", "-1"])
