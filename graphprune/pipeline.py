@@ -26,10 +26,6 @@ if TYPE_CHECKING:
 Progress = Callable[[str], None]
 
 
-LOOSE = 0.1
-"""A tolerance above that of every element type: the check had to make do with the model's own noise."""
-
-
 def silent(_stage: str) -> None:
     """Report no progress."""
 
@@ -222,15 +218,15 @@ def _check_patterns(graph: Graph, patterns: Sequence[str]) -> None:
 
 
 def _warnings(opened: Opened, plan: Plan, check: Verification) -> tuple[str, ...]:
+    from .differences import TOLERANCE
+
     warnings = [*opened.source.warnings, *opened.graph.notes]
     if all(len(units) == plan.sizes[name] for name, units in plan.keep.items()):
         warnings.append("nothing was removed: the model is within the budget as it is")
     if not check.exact:
         warnings.append("units were removed across normalisations (--allow-inexact): their statistics are now others")
-    if check.tolerance > LOOSE:
-        warnings.append(
-            "the model turns single roundings into large differences: it was checked tensor by tensor against that noise"
-        )
+    if check.tolerance not in TOLERANCE.values():
+        warnings.append("the model makes single roundings large: it was checked tensor by tensor against that noise")
     return tuple(warnings)
 
 
