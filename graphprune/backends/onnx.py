@@ -8,7 +8,6 @@ ONNX writes it down.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import onnx
@@ -24,7 +23,8 @@ from ..graph import Array, Graph, Node
 from ..groups import Groups, IntArray
 from ..layout import Kept, kept_by
 from ..plan import Plan
-from .onnx_constants import ConstantEdits, used_in_bodies, uses_of
+from .onnx_constants import ConstantEdits, uses_of
+from .onnx_protos import copy_fields, drop_unused, set_attribute, stored_as, with_constant
 from .onnx_values import changed_values, corrections, resolve_reshape
 
 TO_THE_END = np.iinfo(np.int32).max
@@ -173,7 +173,7 @@ class _Rewriter:
         if sum(self.kept.size(d) == 1 for d in source) == len(axes):
             return
         if self.opset < 13:
-            _set_attribute(self._proto(k), "axes", axes)
+            set_attribute(self._proto(k), "axes", axes)
         else:
             name = self.constants.new(f"{proto.output[0]}.axes", np.array(axes, np.int64), self.taken)
             self._proto(k).input.append(name)
@@ -182,11 +182,11 @@ class _Rewriter:
         """Apply one mend; return the input positions it takes care of."""
         if isinstance(mend, SizeAttribute):
             if self.kept.index(mend.dim) is not None:
-                _set_attribute(self._proto(k), mend.name, self.kept.size(mend.dim))
+                set_attribute(self._proto(k), mend.name, self.kept.size(mend.dim))
             return set()
         if isinstance(mend, Derived):
             if self.kept.index(mend.dim) is not None:
-                _set_attribute(self._proto(k), mend.name, mend.value)
+                set_attribute(self._proto(k), mend.name, mend.value)
             return set()
         if isinstance(mend, SizesInput):
             return self._mend_sizes(k, node, mend)
@@ -225,7 +225,7 @@ class _Rewriter:
             if name is not None:
                 self._give_vector(k, mend.position, name, wanted)
             else:
-                _set_attribute(self._proto(k), mend.attribute, [int(n) for n in wanted])
+                set_attribute(self._proto(k), mend.attribute, [int(n) for n in wanted])
         return spoken
 
     def _input_cut(self, node: Node) -> bool:
@@ -256,7 +256,7 @@ class _Rewriter:
             return
         proto = self._proto(k)
         if self.opset < 13:
-            _set_attribute(proto, "split", sizes)
+            set_attribute(proto, "split", sizes)
             return
         kept_attributes = [a for a in proto.attribute if a.name != "num_outputs"]
         del proto.attribute[:]
@@ -325,7 +325,7 @@ class _Rewriter:
         if name is not None:
             self._give_vector(k, place, name, value)
         else:
-            _set_attribute(self._proto(k), attribute, [int(v) for v in value])
+            set_attribute(self._proto(k), attribute, [int(v) for v in value])
 
     def _slice_to_gather(self, k: int, mend: Reselect, picks: IntArray) -> None:
         """Positions that are no longer evenly spaced need a Gather instead of the Slice."""
@@ -457,29 +457,29 @@ class _Rewriter:
                     if at not in self.dropped | self.replaced:
                         self._edit(at).input[place] = name
         small = onnx.ModelProto()
-        _copy_fields(self.model, small, skip={"graph"})
+        copy_fields(self.model, small, skip={"graph"})
         graph, old = small.graph, self.model.graph
-        _copy_fields(old, graph, skip={"node", "initializer", "value_info", "input"})
+        copy_fields(old, graph, skip={"node", "initializer", "value_info", "input"})
         for at, node in enumerate(old.node):
             graph.node.extend(self.before.get(at, ()))
             if at not in self.dropped:
-                graph.node.append(_with_constant(self.edited.get(at, node), in_place))
+                graph.node.append(with_constant(self.edited.get(at, node), in_place))
         for tensor in old.initializer:
             graph.initializer.append(in_place.get(tensor.name, tensor))
         graph.initializer.extend(self.constants.fresh.values())
         for value in old.input:
-            graph.input.append(_stored_as(value, in_place[value.name]) if value.name in in_place else value)
+            graph.input.append(stored_as(value, in_place[value.name]) if value.name in in_place else value)
         if self.model.ir_version < 4:  # there, every initializer is an input that callers may leave out
             graph.input.extend(
                 helper.make_tensor_value_info(t.name, t.data_type, t.dims) for t in self.constants.fresh.values()
             )
         there = {n for node in graph.node for n in node.output} | {t.name for t in graph.initializer}
         graph.value_info.extend(
-            _stored_as(v, in_place[v.name]) if v.name in in_place else self._typed(v)
+            stored_as(v, in_place[v.name]) if v.name in in_place else self._typed(v)
             for v in old.value_info
             if v.name in there - self.shrunken
         )
-        _drop_unused(small, before=self.model, candidates=set(self.constants.wanted) | self._index_arguments())
+        drop_unused(small, before=self.model, candidates=set(self.constants.wanted) | self._index_arguments())
         return small
 
     def _edit(self, at: int) -> onnx.NodeProto:
@@ -505,73 +505,3 @@ class _Rewriter:
             if declared.HasField("dim_value") and self.kept.index(dim) is not None:
                 declared.dim_value = self.kept.size(dim)
         return result
-
-
-def _stored_as(value: onnx.ValueInfoProto, tensor: onnx.TensorProto) -> onnx.ValueInfoProto:
-    """Return a declared type with the sizes of a constant that was edited in place."""
-    result = onnx.ValueInfoProto()
-    result.CopyFrom(value)
-    for declared, size in zip(result.type.tensor_type.shape.dim, tensor.dims, strict=False):
-        if declared.dim_value != size:
-            declared.dim_value = size
-    return result
-
-
-def _copy_fields(source: Any, target: Any, skip: set[str]) -> None:
-    """Copy every set field of a message but some."""
-    for descriptor, value in source.ListFields():
-        if descriptor.name in skip:
-            continue
-        if descriptor.is_repeated:
-            getattr(target, descriptor.name).extend(value)
-        elif descriptor.message_type is not None:
-            getattr(target, descriptor.name).CopyFrom(value)
-        else:
-            setattr(target, descriptor.name, value)
-
-
-def _with_constant(node: onnx.NodeProto, in_place: dict[str, onnx.TensorProto]) -> onnx.NodeProto:
-    """Return a Constant node with its edited value, any other node as it is."""
-    if node.op_type != "Constant" or node.output[0] not in in_place:
-        return node
-    copy = onnx.NodeProto()
-    copy.CopyFrom(node)
-    del copy.attribute[:]
-    copy.attribute.append(helper.make_attribute("value", in_place[node.output[0]]))
-    return copy
-
-
-def _set_attribute(node: onnx.NodeProto, name: str, value: Any) -> None:
-    """Set an attribute in its place, or add it at the end."""
-    made = helper.make_attribute(name, value)
-    for attribute in node.attribute:
-        if attribute.name == name:
-            attribute.CopyFrom(made)
-            return
-    node.attribute.append(made)
-
-
-def _drop_unused(small: onnx.ModelProto, before: onnx.ModelProto, candidates: set[str]) -> None:
-    """Remove constants and shape arithmetic that nothing uses any more, though something did before."""
-    graph = small.graph
-    outputs = {o.name for o in graph.output}
-    while True:
-        used = outputs | {n for node in graph.node for n in (*node.input, *used_in_bodies(node))}
-        dead = [
-            n
-            for n in graph.node
-            if n.output and not any(o in used for o in n.output if o) and candidates & set(n.output)
-        ]
-        candidates |= {name for node in dead for name in node.input}
-        for node in dead:
-            graph.node.remove(node)
-        if not dead:
-            break
-    idle = {t.name for t in graph.initializer} & candidates - used
-    if idle:
-        staying = [t for t in graph.initializer if t.name not in idle]
-        del graph.initializer[:]
-        graph.initializer.extend(staying)
-        inputs = [i for i in graph.input if i.name not in idle]
-        del graph.input[:]
-        graph.input.extend(inputs)

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx
+from counting import Sizes, assert_costs, has_shared_vectors
 from numpy.typing import NDArray
-from onnx import helper, numpy_helper
+from onnx import numpy_helper
 
 from graphprune.backends.onnx import rewrite
-from graphprune.count import count
 from graphprune.coupling import couple, kept_parameters
 from graphprune.frontends.onnx import trace
 from graphprune.graph import Graph
@@ -26,7 +26,6 @@ from graphprune.runtime import Feeds, feeds, real_inputs, session
 from graphprune.verify import integer_limits
 
 KeptOf = Mapping[str, Mapping[int, Sequence[int]]]
-Sizes = Mapping[str, Sequence[int]]
 PLANS = ("random", "random", "one-kept", "one-removed", "one-group")
 
 
@@ -155,58 +154,6 @@ def _initializers(model: onnx.ModelProto) -> dict[str, onnx.TensorProto]:
     return {t.name: t for t in model.graph.initializer}
 
 
-def assert_costs(coupled_model: Coupled, plan: Plan, small: onnx.ModelProto) -> None:
-    """The polynomials predict what is counted on the written model; a plain counter finds the same MACs."""
-    groups = coupled_model.groups
-    traced = trace(small, input_shapes=coupled_model.sizes)
-    counted = count(traced)
-    widths = np.array([len(plan.keep[g]) for g in groups])
-    counted["params"] -= _written_out_scales(coupled_model.graph, small)
-    same_nodes = [n.name for n in small.graph.node] == [n.name for n in coupled_model.model.graph.node]
-    predicted = {m: round(float(groups.costs.evaluate(m, widths))) for m in ("macs", "params", "memory")}
-    if _has_shared_vectors(coupled_model.model):  # predicted as if every use needed a copy of its own
-        assert counted["params"] <= predicted["params"]
-        counted["params"] = predicted["params"]
-    for metric in ("macs", "params", "memory") if same_nodes else ("macs", "params"):
-        assert counted[metric] == predicted[metric], metric
-    assert counted["macs"] == plain_macs(small, {n: t.shape for n, t in traced.tensors.items() if t.shape is not None})
-
-
-def _written_out_scales(graph: Graph, small: onnx.ModelProto) -> int:
-    """Elements of factors that the original computed from a shape, less those of the constants it used for that."""
-    stored = {t.name: t for t in graph.parameters if t.dtype == "float32"}
-    mine = {t.name: t for t in small.graph.initializer if t.data_type == onnx.TensorProto.FLOAT}
-    constants = {n.output[0]: n.attribute[0].t for n in small.graph.node if n.op_type == "Constant"}
-    mine |= {n: t for n, t in constants.items() if t.data_type == onnx.TensorProto.FLOAT}
-    new = [n for n in mine if n not in stored and n.split(".pruned")[0] not in stored]
-    gone = [n for n in stored if n not in mine and stored[n].size == 1]
-    return sum(int(np.prod(mine[n].dims)) for n in new) - len(gone)
-
-
-def plain_macs(model: onnx.ModelProto, shapes: Mapping[str, tuple[int, ...]]) -> int:
-    """Multiply-accumulates of convolutions and matrix products, straight from their definitions."""
-    total = 0
-    for node in model.graph.node:
-        attrs = {a.name: helper.get_attribute_value(a) for a in node.attribute}
-        ins, out = [shapes.get(n, ()) for n in node.input], shapes.get(node.output[0], ())
-        if node.op_type == "Conv":
-            total += int(np.prod(out) * np.prod(ins[1][1:]))
-        elif node.op_type == "ConvTranspose":
-            total += int(np.prod(ins[0]) * np.prod(ins[1][1:]))
-        elif node.op_type == "MatMul":
-            total += int(np.prod(out) * ins[0][-1])
-        elif node.op_type == "Gemm":
-            total += int(np.prod(out) * ins[0][0 if attrs.get("transA") else 1])
-        elif node.op_type in ("Einsum", "Attention", "LSTM", "GRU", "RNN"):
-            return _not_counted_here(model, shapes)
-    return total
-
-
-def _not_counted_here(model: onnx.ModelProto, shapes: Mapping[str, tuple[int, ...]]) -> int:
-    """Models with operators that the plain counter does not know are left to the engine's own count."""
-    return count(trace(model, input_shapes={i.name: shapes[i.name] for i in real_inputs(model)}))["macs"]
-
-
 # All of it ------------------------------------------------------------------------------------------------------------
 
 
@@ -222,19 +169,14 @@ def check_plan(
     """Rewrite by a plan and check function, names, costs; ``others`` are further input sizes to run at."""
     kept = kept_parameters(case.graph, case.groups, plan)
     small = rewrite(case.graph, plan, case.groups)
-    assert_surgical(case.model, small, kept, shapes_only=_has_shared_vectors(case.model))
+    assert_surgical(case.model, small, kept, shapes_only=has_shared_vectors(case.model))
     reference = with_zeros(case.model, kept)
     for sizes in (case.graph.source.input_sizes, *others):
         data = feeds(case.model, sizes, seed, integer_limits(case.graph))
         assert_same_outputs(small, reference, data, tolerance)
     if costs:
-        assert_costs(case, plan, small)
+        assert_costs(case.graph, case.groups, case.sizes, plan, small)
     return small
-
-
-def _has_shared_vectors(model: onnx.ModelProto) -> bool:
-    names = [n for node in model.graph.node for n in node.input if n]
-    return any(names.count(t.name) > 1 and t.data_type == onnx.TensorProto.FLOAT for t in model.graph.initializer)
 
 
 def check_equivalence(

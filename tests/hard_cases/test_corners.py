@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from attention_nets import TOKENS, WIDTH, attend, output
 from checks import check_equivalence, check_plan, coupled
-from onnx import TensorProto
+from onnx import TensorProto, numpy_helper
 from onnx_models import Net, initializer, ops_of
 
 from graphprune.backends.onnx import rewrite
@@ -113,7 +113,7 @@ def test_an_expand_whose_shape_is_chosen_by_where() -> None:
     x = net.linear(net.input("n", 5, 3, name="x"), 3, 8, name="in")
     n = net.op("Unsqueeze", net.op("Gather", net.op("Shape", x), net.stored(np.array(0)), axis=0), net.ints(0))
     shape = net.op("Concat", n, net.ints(-1), net.ints(8), axis=0)
-    ones = net.op("ConstantOfShape", net.ints(3), value=__import__("onnx").numpy_helper.from_array(np.array([1])))
+    ones = net.op("ConstantOfShape", net.ints(3), value=numpy_helper.from_array(np.array([1])))
     minus = net.op("Mul", ones, net.stored(np.array(-1)))
     shape = net.op("Where", net.op("Equal", shape, minus), ones, shape)
     y = net.op("Concat", net.op("Expand", token, shape), x, axis=1)

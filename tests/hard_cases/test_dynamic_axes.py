@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import numpy as np
+import onnx
+import pytest
 from checks import check_equivalence, coupled
 from onnx import TensorProto
 from onnx_models import Net
 from test_runtime_shapes import size, vector
 
-import pytest  # isort: skip
 
-
-def declared(value: object) -> list[int | str]:
-    return [d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim]  # type: ignore[attr-defined]
+def declared(value: onnx.ValueInfoProto) -> list[int | str]:
+    return [d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim]
 
 
 def test_a_fully_convolutional_network_of_any_size() -> None:
     net = Net()
     x = net.conv(net.input("n", 3, "h", "w", name="x"), 3, 8, 3, name="stem")
     low = net.op("MaxPool", x, kernel_shape=[2, 2], strides=[2, 2])
-    up = net.op("Resize", net.conv(low, 8, 6, name="low"), "", net.stored(__import__("numpy").array([1, 1, 2, 2], "f")))
+    up = net.op("Resize", net.conv(low, 8, 6, name="low"), "", net.stored(np.array([1, 1, 2, 2], np.float32)))
     model = net.model(net.conv(net.op("Concat", x, up, axis=1), 14, 2, name="head"))
     others = [{"x": (3, 3, 12, 20)}, {"x": (1, 3, 6, 8)}]
     case = check_equivalence(model, {"x": (1, 3, 8, 8)}, others=others)

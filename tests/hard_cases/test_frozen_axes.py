@@ -55,9 +55,7 @@ def unknown_operator(net: Net, x: str) -> str:
 
 
 def scattered(net: Net, x: str) -> str:
-    index = net.stored(np.array([[[0]], [[2]]]))
-    updates = net.stored(np.zeros((2, 1, 6, 4, 4), np.float32))
-    return net.op("ScatterND", x, net.stored(np.zeros((2, 1, 1), np.int64)), updates) if index else ""
+    return net.op("ScatterND", x, net.stored(np.array([[0]])), net.stored(np.zeros((1, 6, 4, 4), np.float32)))
 
 
 FREEZING: list[tuple[Layer, int, str]] = [

@@ -13,6 +13,7 @@ from onnx_models import Net, attribute, initializer, node
 from graphprune.backends.onnx import rewrite
 from graphprune.count import count
 from graphprune.frontends.onnx import trace
+from graphprune.runtime import session
 from graphprune.verify import verify
 
 
@@ -95,8 +96,6 @@ def test_statistics_are_those_of_the_kept_indices() -> None:
     y = (data @ w["embed.weight"] + w["embed.bias"])[..., keep]
     y = (y - y.mean(-1, keepdims=True)) / np.sqrt(y.var(-1, keepdims=True) + 1e-5)
     wanted = (y * w["gamma"][keep] + w["beta"][keep]) @ w["head.weight"][keep] + w["head.bias"]
-    from graphprune.runtime import session
-
     assert np.allclose(session(small).run(None, {"x": data})[0], wanted, rtol=1e-4, atol=1e-5)
 
 

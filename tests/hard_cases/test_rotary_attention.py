@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from attention_nets import TOKENS, WIDTH, attend, heads_of, output, rotate_halves, rotate_pairs, size_at_runtime
 from checks import check_equivalence, kept_indices
@@ -44,7 +45,7 @@ def test_halves_found_at_run_time() -> None:
     q, k, v = (heads_of(net, x, 2, 6, name) for name in "qkv")
 
     def rotated(y: str) -> str:
-        half = net.op("Div", size_at_runtime(net, y, 3), net.stored(__import__("numpy").array(2)))
+        half = net.op("Div", size_at_runtime(net, y, 3), net.stored(np.array(2)))
         half = net.op("Unsqueeze", half, net.ints(0))
         front = net.op("Slice", y, net.ints(0), half, net.ints(3))
         back = net.op("Slice", y, half, net.ints(2**62), net.ints(3))
