@@ -83,6 +83,9 @@ def solve_units(facts: Facts, carriers: Sequence[Dim]) -> Units:
         if extra is None:
             break
         edges.append(extra)
+    else:  # one round aligns all layers at once, so this is out of the ordinary: when in doubt, freeze
+        for composite in composites:
+            facts.freeze(composite, MIXED)
     _freeze_beside(facts, slots, composites, label)
     needs, defined, cyclic = _expand(facts, slots, composites, label, n)
     reason = _first_reasons(facts, slots, label, n, facts.frozen)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import fields
 from inspect import signature
+from pathlib import Path
 
 import pytest
 from commands import Shell
@@ -88,11 +89,12 @@ def test_wrong_usage_imports_no_library_of_models() -> None:
     assert done.stderr.startswith("error[unknown-option]")
 
 
-def test_python_dash_m() -> None:
+def test_python_dash_m(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "graphprune"]
-    done = subprocess.run([*command, "--help"], capture_output=True, text=True, check=True)
+    done = subprocess.run([*command, "--help"], capture_output=True, text=True, check=True, cwd=tmp_path)
     assert done.stdout == MAIN
-    done = subprocess.run([*command, "none.onnx", "--budget", "0.5"], capture_output=True, text=True, check=False)
+    missing = [*command, "none.onnx", "--budget", "0.5"]
+    done = subprocess.run(missing, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.returncode == 2
     assert done.stderr.startswith("error[model-missing]: none.onnx: ")
 
