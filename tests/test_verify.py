@@ -166,3 +166,16 @@ def test_noise_of_the_model_itself_is_allowed_and_hides_nothing(factor: float, f
     else:
         with pytest.raises(VerificationError, match=f"first tensor that differs is tensor '{first}'"):
             gp.verify(graph, groups, plan, small)
+
+
+def test_a_head_of_zeros_hides_nothing() -> None:
+    model = mlp()
+    for tensor in model.graph.initializer:
+        if tensor.name in ("w3", "b3"):
+            tensor.raw_data = bytes(len(tensor.raw_data))
+    graph, groups, plan, small = halved(model)
+    gp.verify(graph, groups, plan, small)
+    tensor = next(t for t in small.graph.initializer if t.name == "w2")
+    tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * np.float32(1.01), "w2"))
+    with pytest.raises(VerificationError, match="'h2'"):
+        gp.verify(graph, groups, plan, small)
