@@ -26,11 +26,19 @@ def fixed_costs(graph: Graph, facts: Facts) -> Costs:
 
 
 def _costs(graph: Graph, facts: Facts, size: Size, widths: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Costs:
+    volumes: dict[tuple[Dim, ...], Terms] = {}
+
     def volume(dims: Iterable[Dim]) -> Terms:
-        result: Terms = {(): 1}
-        for dim in dims:
-            result = product(result, size(dim))
-        return result
+        roots = tuple(facts.find(d) for d in dims)
+        if roots not in volumes:
+            scale, result = 1, None
+            for terms in map(size, roots):
+                if len(terms) == 1 and () in terms:
+                    scale *= terms[()]
+                else:
+                    result = terms if result is None else product(result, terms)
+            volumes[roots] = {m: c * scale for m, c in ({(): 1} if result is None else result).items()}
+        return volumes[roots]
 
     n = len(widths)
     macs = [_sum(volume(p) for p in facts.macs.get(k, ())) for k in range(len(graph.nodes))]

@@ -295,9 +295,9 @@ def _members(graph: Graph, layout: Layout) -> list[list[Placed]]:
                 continue
             carried = layout.carried(dim)
             where, role = _role(facts, uses, axis)
-            for group, part in carried.parts:
-                result[group].append((Member(name, axis, carried.index[part], carried.unit[part], role), where))
-    return [_distinct(placed) for placed in result]
+            for group, index, unit in carried.parts:
+                result[group].append((Member(name, axis, index, unit, role), where))
+    return [_distinct(placed) for placed in result] if facts.of_use else result
 
 
 def _distinct(placed: list[Placed]) -> list[Placed]:

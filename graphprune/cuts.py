@@ -191,32 +191,57 @@ def _knots(choices: Choices, base: FloatArray) -> IntArray:
 
 
 def _spread(choices: Choices, edges: Edges, curves: Curves, shares: Sequence[FloatArray]) -> list[FloatArray]:
-    """Add up the pairs of functions of all edges at every choice, once for each weighting of the edges."""
-    total = [np.zeros(len(choices.width)) for _ in shares]
-    parts = [slice(s, s + c) for s, c in zip(choices.start, choices.count, strict=True)]
-    for e, (left, right) in enumerate(zip(edges.left, edges.right, strict=True)):
-        x = choices.width[parts[left]] ** edges.left_power[e]
-        y = choices.width[parts[right]] ** edges.right_power[e]
-        below, beside = _young(x, y, curves.knot[left], curves.slope[e])
-        for sum_, share in zip(total, shares, strict=True):
-            sum_[parts[left]] += share[e] * below
-            sum_[parts[right]] += share[e] * beside
-    return total
+    """Add up the pairs of functions of all edges at every choice, once for each weighting of the edges.
 
-
-def _young(x: FloatArray, y: FloatArray, knot: IntArray, slope: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Return a(x), b(y) with a(x) + b(y) <= x * y for all pairs, from slopes of a between knots.
-
-    ``a`` is the integral of the curve through the slopes; ``b(y)`` is the least of x * y - a(x), which is where the
-    falling curve crosses y.
+    An edge's pair is a(x), b(y) with a(x) + b(y) <= x * y for all x and y: ``a`` is the integral of the edge's curve,
+    and ``b(y)`` the least of x * y - a(x), which is where the falling curve crosses y. The choices of all edges lie
+    flat, one edge after the other; an edge's curve has a value for every step from one choice of x to the next.
     """
-    ends = x[knot]
-    some = ends[1:] > ends[:-1]
-    middle = ((ends[1:] + ends[:-1]) / 2)[some]
-    if not len(middle):
-        return np.zeros(len(x)), x[0] * y
-    curve = np.interp((x[1:] + x[:-1]) / 2, middle, np.minimum.accumulate(slope[some]))
-    a = np.zeros(len(x))
-    np.cumsum(curve * (x[1:] - x[:-1]), out=a[1:])
-    cross = np.searchsorted(-curve, -y)
-    return a, x[cross] * y - a[cross]
+    (x_at, x_edge, first), (y_at, y_edge, _) = (_flat(choices, ends) for ends in (edges.left, edges.right))
+    x = choices.width[x_at] ** edges.left_power[x_edge]
+    y = choices.width[y_at] ** edges.right_power[y_edge]
+    last = np.append(x_edge[1:] != x_edge[:-1], True) if len(x) else np.zeros(0, np.bool_)
+    curve = np.where(last, 0.0, _interpolate(choices, edges, curves, x_at, x_edge))
+    step = curve * np.where(last, 0.0, np.append(x[1:], 0.0) - x)
+    total = np.cumsum(step) - step
+    a = total - total[first[x_edge]]
+    # One search for all edges: the values of an edge are scaled to a band of their own.
+    most = np.maximum.reduceat(y, np.flatnonzero(np.append(True, y_edge[1:] != y_edge[:-1]))) if len(y) else y
+    band = np.where(last, 0.5, -np.minimum(curve / np.maximum(most, 1.0)[x_edge], 1.25)) + 2.0 * x_edge
+    cross = np.searchsorted(band, 2.0 * y_edge - y / np.maximum(most, 1.0)[y_edge])
+    b = x[cross] * y - a[cross]
+    at, size = np.concatenate([x_at, y_at]), len(choices.width)
+    return [_sums(at, np.concatenate([share[x_edge] * a, share[y_edge] * b]), size) for share in shares]
+
+
+def _flat(choices: Choices, group: IntArray) -> tuple[IntArray, IntArray, IntArray]:
+    """Return the choices of these groups, one group after the other, whose they are, and where each group starts."""
+    count = choices.count[group]
+    first = np.cumsum(count) - count
+    edge = np.repeat(np.arange(len(group)), count)
+    return choices.start[group][edge] + np.arange(len(edge)) - first[edge], edge, first
+
+
+def _interpolate(choices: Choices, edges: Edges, curves: Curves, at: IntArray, edge: IntArray) -> FloatArray:
+    """Return the falling curves of edges at the steps from choices ``at`` to the next, between the knots' slopes."""
+    knot, columns = curves.knot, curves.slope.shape[1]
+    wide = knot[:, 1:] > knot[:, :-1]
+    falling = np.minimum.accumulate(np.where(wide[edges.left], curves.slope, np.inf), axis=1)
+    falling[np.isinf(falling)] = 0.0
+    # The stretches between knots, by the rank of their middle; ranks of different groups are kept well apart.
+    apart = 2.0 * (choices.count.max() + 1)
+    group, column = np.nonzero(wide)
+    if not len(group):
+        return np.zeros(len(at))
+    middle = (knot[group, column] + knot[group, column + 1]) / 2 + apart * group
+    owner = choices.owner
+    here = np.arange(len(owner)) - choices.start[owner] + 0.5 + apart * owner
+    begin = np.minimum(np.searchsorted(group, owner), len(group) - 1)
+    end = np.maximum(np.searchsorted(group, owner, side="right") - 1, begin)
+    after = np.searchsorted(middle, here)
+    low, high = np.clip(after - 1, begin, end), np.clip(after, begin, end)
+    run = middle[high] - middle[low]
+    part = np.divide(here - middle[low], run, out=np.zeros_like(run), where=run > 0)
+    cell = edge * columns
+    left, right = falling.flat[cell + column[low][at]], falling.flat[cell + column[high][at]]
+    return np.asarray(left + part[at] * (right - left))

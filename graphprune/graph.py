@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any, Literal
 
 import numpy as np
@@ -34,7 +35,7 @@ class Tensor:
     @property
     def size(self) -> int:
         """Number of elements at the traced sizes (0 if unknown)."""
-        return 0 if self.shape is None else int(np.prod(self.shape, dtype=np.int64))
+        return 0 if self.shape is None else prod(self.shape)
 
     @property
     def itemsize(self) -> int:

@@ -30,10 +30,10 @@ class Carried:
     unit: IntArray
 
     @cached_property
-    def parts(self) -> list[tuple[int, slice]]:
-        """The groups along the dimension, each with its stretch of the arrays."""
+    def parts(self) -> list[tuple[int, IntArray, IntArray]]:
+        """The groups along the dimension, each with its stretch of ``index`` and ``unit``."""
         cuts = [0, *(np.flatnonzero(np.diff(self.group)) + 1).tolist(), len(self.group)]
-        return [(int(self.group[a]), slice(a, b)) for a, b in pairwise(cuts) if b > a]
+        return [(int(self.group[a]), self.index[a:b], self.unit[a:b]) for a, b in pairwise(cuts) if b > a]
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,8 @@ class Layout:
     sizes: IntArray
     _carried: dict[Dim, Carried] = field(default_factory=dict, repr=False)
     _terms: dict[Dim, Terms] = field(default_factory=dict, repr=False)
+    _has_units: dict[Dim, bool] = field(default_factory=dict, repr=False)
+    _frozen: dict[Dim, tuple[IntArray, IntArray]] = field(default_factory=dict, repr=False)
 
     @cached_property
     def _row(self) -> IntArray:
@@ -61,8 +63,11 @@ class Layout:
 
     def has_units(self, dim: Dim) -> bool:
         """Tell whether any position of a dimension needs a unit."""
-        slots, size, before = self.units.slots, self.facts.size, self._free_before
-        return any(before[slots.base[a] + size[a]] > before[slots.base[a]] for a in self.facts.atoms(dim))
+        root = self.facts.find(dim)
+        if root not in self._has_units:
+            base, size, before = self.units.slots.base, self.facts.size, self._free_before
+            self._has_units[root] = any(before[base[a] + size[a]] > before[base[a]] for a in self.facts.atoms(root))
+        return self._has_units[root]
 
     def carried(self, dim: Dim) -> Carried:
         """Return the units along a dimension; a position of a product needs what its factors need."""
@@ -138,7 +143,13 @@ class Layout:
 
     def frozen(self, dim: Dim) -> tuple[IntArray, IntArray]:
         """Return the frozen positions of a dimension and, for each, the remark that gives the reason."""
-        parts = self.facts.atoms(dim)
+        root = self.facts.find(dim)
+        if root not in self._frozen:
+            self._frozen[root] = self._find_frozen(root)
+        return self._frozen[root]
+
+    def _find_frozen(self, root: Dim) -> tuple[IntArray, IntArray]:
+        parts = self.facts.atoms(root)
         sizes = [self.facts.size[a] for a in parts]
         bases = [self.units.slots.base[a] for a in parts]
         before = self._frozen_before

@@ -25,6 +25,8 @@ CLOSE_ENOUGH = 0.02
 """A gap that is not worth another turn."""
 HEAVY = 6
 """At most so many rows get cuts of their own; more are covered by a cut of their weighted sum."""
+GOOD_ENOUGH = 0.05
+"""A gap for which the programme, which takes as long as all else here, is not set up."""
 SETTLED = 0.1
 """A change of the prices that is not worth another turn."""
 SAFETY = 1e-9
@@ -35,23 +37,39 @@ def lower_bound(limits: Limits, choices: Choices, widths: FloatArray, price: Flo
     """Return a lower bound on the loss of all choices within the limits.
 
     ``widths`` are the best found, of this ``loss``, and ``price`` the worth of a unit of every row there: the cuts are
-    made to fit them, and once more to the programme's own prices where those differ and the gap is not small.
+    made to fit them. Their multipliers follow from the price but for a factor; where that leaves a large gap, they are
+    those of the programme, and the cuts are made once more to fit its prices.
     """
     best = float(np.minimum.reduceat(choices.loss, choices.start).sum())
     base = np.maximum(widths, 0.5)
     cuts: list[Cut] = []
-    for _ in range(TURNS):
+    for turn in range(TURNS):
         if loss - best <= CLOSE_ENOUGH * abs(loss) or not price.any():
             break
-        weights = _weights(limits, price)
-        cuts += tangents(limits, choices, base, weights)
-        cuts += transports(limits, choices, base, price, weights)
+        weights, multiplier = _weights(limits, price)
+        for family in (tangents(limits, choices, base, weights), transports(limits, choices, base, price, weights)):
+            best = max(best, _scaled_certificate(choices, family, multiplier))
+            cuts += family
+        if turn == 0 and loss - best <= GOOD_ENOUGH * abs(loss):
+            break
         multiplier = _solve(choices, cuts, widths)
         best = max(best, certificate(choices, cuts, multiplier))
         before, price = price, np.array([c.weight for c in cuts]).T @ multiplier
         if np.abs(price - before) @ limits.most <= SETTLED * (before @ limits.most):
             break
     return min(best, loss)
+
+
+def _scaled_certificate(choices: Choices, cuts: Sequence[Cut], multiplier: FloatArray) -> float:
+    """Return the best bound that a multiple of these multipliers gives: a concave function of the scale."""
+    value, most = multiplier @ np.array([c.value for c in cuts]), multiplier @ np.array([c.most for c in cuts])
+    centre, reach, scale = 0.0, 1.0, 1.0
+    for _ in range(3):
+        tried = np.exp(centre + np.linspace(-reach, reach, 9))
+        least = np.minimum.reduceat(choices.loss + tried[:, None] * value, choices.start, axis=1).sum(axis=1)
+        scale = float(tried[(least - tried * most).argmax()])
+        centre, reach = np.log(scale), reach / 4
+    return certificate(choices, cuts, multiplier * scale)
 
 
 def certificate(choices: Choices, cuts: Sequence[Cut], multiplier: FloatArray) -> float:
@@ -63,13 +81,16 @@ def certificate(choices: Choices, cuts: Sequence[Cut], multiplier: FloatArray) -
     return float(least.sum() - multiplier @ most) - rounding
 
 
-def _weights(limits: Limits, price: FloatArray) -> list[FloatArray]:
-    """Weigh the rows for cuts: each row of a price by itself, or their sum where there are too many."""
+def _weights(limits: Limits, price: FloatArray) -> tuple[list[FloatArray], FloatArray]:
+    """Weigh the rows for cuts: each row of a price by itself, or their sum where there are too many.
+
+    Returns also the multipliers with which the weighted rows add up to the price.
+    """
     worth = price * limits.most
     rows = np.flatnonzero(worth > 1e-6 * worth.max())
     if len(rows) > HEAVY:
-        return [price / worth.sum()]
-    return [np.where(np.arange(len(price)) == r, 1 / limits.most, 0.0) for r in rows]
+        return [price / worth.sum()], np.array([worth.sum()])
+    return [np.where(np.arange(len(price)) == r, 1 / limits.most, 0.0) for r in rows], worth[rows]
 
 
 def _columns(choices: Choices, widths: FloatArray) -> np.ndarray[tuple[int], np.dtype[np.int64]]:

@@ -116,6 +116,11 @@ def polish(place: Place, price: FloatArray) -> Place:
     return place
 
 
+def few(choices: Choices) -> bool:
+    """Tell whether all combinations of widths can be tried."""
+    return bool(np.log(choices.count).sum() <= np.log(FEW))
+
+
 def enumerate_all(limits: Limits, choices: Choices) -> FloatArray:
     """Return the widths of least loss within the limits among all combinations, shape (groups,)."""
     rank = np.stack(np.unravel_index(np.arange(int(np.prod(choices.count))), tuple(choices.count)), axis=1)
@@ -131,7 +136,7 @@ def search(limits: Limits, choices: Choices) -> tuple[FloatArray, FloatArray]:
     """
     menu = Menu.spread(choices, COLUMNS)
     place, price = start(limits, menu, np.maximum(0.75 * choices.most, 1.0))
-    if np.log(choices.count).sum() <= np.log(FEW):
+    if few(choices):
         return enumerate_all(limits, choices), price
     place = polish(place, price)
     if (choices.count > COLUMNS).any():

@@ -17,7 +17,7 @@ from .limits import Limits
 from .plan import Plan
 from .relaxation import lower_bound
 from .scores import Scores
-from .search import search, stretch, use_up
+from .search import enumerate_all, few, search, stretch, use_up
 
 PART = 0.98
 """The part of the binding limit that should be used."""
@@ -132,8 +132,14 @@ def _optimise(
     if not bound:
         return widths, -np.inf
     choices = rules.choices(groups, scaled, rules.steps[-1])
-    loss = float(choices.loss[choices.start + choices.find(widths)].sum())
+    loss = _loss(choices, widths)
+    if few(choices):
+        return widths, min(loss, _loss(choices, enumerate_all(limits, choices))) * unit
     return widths, lower_bound(limits, choices, widths, price, loss) * unit
+
+
+def _loss(choices: Choices, widths: FloatArray) -> float:
+    return float(choices.loss[choices.start + choices.find(widths)].sum())
 
 
 def _scores_of(group: Group, scores: Scores) -> FloatArray:

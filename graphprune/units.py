@@ -97,7 +97,8 @@ def solve_units(facts: Facts, carriers: Sequence[Dim]) -> Units:
     inexact = _spread(needs, _first_reasons(facts, slots, label, n, facts.inexact))
     reason = _spread(needs, reason)
     carried = np.zeros(n, np.int8)
-    carried[np.concatenate([label[_slots_of(facts, slots, d)] for d in carriers] or [np.zeros(0, np.int64)])] = 1
+    roots = dict.fromkeys(facts.find(d) for d in carriers)
+    carried[np.concatenate([label[_slots_of(facts, slots, d)] for d in roots] or [np.zeros(0, np.int64)])] = 1
     idle = (needs.T @ carried == 0) & ~defined
     reason[idle] = np.minimum(reason[idle], _remark(facts, "no parameter carries it"))
     free = ~defined & (reason == NO_REASON)
@@ -131,12 +132,17 @@ def _number(facts: Facts) -> Slots:
 
 def _edges(facts: Facts, slots: Slots) -> IntArray:
     """Return the equalities between slots that the selections state, shape (2, edges)."""
-    pairs = []
-    for s in facts.selections:
-        taken = s.index >= 0
-        out = slots.base[facts.find(s.out)] + np.flatnonzero(taken)
-        pairs.append(np.stack([out, slots.base[facts.find(s.src)] + s.index[taken]]))
-    return np.concatenate(pairs, axis=1) if pairs else np.zeros((2, 0), np.int64)
+    if not facts.selections:
+        return np.zeros((2, 0), np.int64)
+    index = [s.index for s in facts.selections]
+    count = [len(i) for i in index]
+    src, out = (
+        np.repeat([slots.base[facts.find(d)] for d in dims], count)
+        for dims in ([s.src for s in facts.selections], [s.out for s in facts.selections])
+    )
+    flat = np.concatenate(index)
+    position = np.arange(len(flat)) - np.repeat(np.cumsum(count) - count, count)
+    return np.stack([out + position, src + flat])[:, flat >= 0]
 
 
 def _components(edges: Sequence[IntArray], count: int) -> tuple[IntArray, int]:
@@ -289,10 +295,14 @@ def _slots_of(facts: Facts, slots: Slots, dim: Dim) -> IntArray:
 def _first_reasons(facts: Facts, slots: Slots, label: IntArray, n: int, remarks: Sequence[Remark]) -> IntArray:
     """Return for every class the first remark about it (NO_REASON: none)."""
     reason = np.full(n, NO_REASON)
-    for k in range(len(remarks) - 1, -1, -1):
+    whole: dict[
+        object, int
+    ] = {}  # the first remark on all of a dimension; later ones on the same would say nothing more
+    for k, remark in enumerate(remarks):
+        if remark.dim >= 0:
+            whole.setdefault(facts.find(remark.dim) if remark.index is None else (k,), k)
+    for k in reversed(whole.values()):
         remark = remarks[k]
-        if remark.dim < 0:
-            continue
         root = facts.find(remark.dim)
         if remark.index is None:
             touched = _slots_of(facts, slots, root)

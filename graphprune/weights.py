@@ -52,7 +52,7 @@ def _matrix_sums(matrix: Array, power: Power) -> tuple[FloatArray, FloatArray]:
     """Row sums and column sums of |matrix|**power, block of rows by block of rows."""
     height, width = matrix.shape
     step = max(1, min(height, BLOCK // width))
-    block = np.empty((step, width))
+    block, ones = np.empty((step, width)), np.ones(width)
     rows, columns = np.empty(height), np.zeros(width)
     for start in range(0, height, step):
         part = block[: min(step, height - start)]
@@ -62,7 +62,7 @@ def _matrix_sums(matrix: Array, power: Power) -> tuple[FloatArray, FloatArray]:
         else:
             with np.errstate(over="ignore"):
                 np.multiply(part, part, out=part)
-        np.add.reduce(part, axis=1, out=rows[start : start + step])
+        np.matmul(part, ones, out=rows[start : start + step])  # twice as fast as a sum over the short axis
         columns += np.add.reduce(part, axis=0)
     return rows, columns
 
@@ -79,6 +79,7 @@ class Weights:
     graph: Graph
     power: Power = 2
     _sums: dict[str, tuple[FloatArray, ...]] = field(default_factory=dict, repr=False)
+    _members: dict[tuple[str, Roles], tuple[Member, ...]] = field(default_factory=dict, repr=False)
 
     def members(self, group: Group, roles: Roles = "all") -> tuple[Member, ...]:
         """Return the members that hold weights, ordered by tensor and axis so that no sum depends on the group's order.
@@ -86,9 +87,13 @@ class Weights:
         The role "norm" is left out: beta does not grow with a unit's worth, and running statistics are no weights.
         With ``roles="producer"`` only producers are returned, or all where the group has none.
         """
-        weights = [m for m in group.members if m.role != "norm" and self._holds_weights(m.tensor)]
-        producers = [m for m in weights if m.role == "producer"] if roles == "producer" else []
-        return tuple(sorted(producers or weights, key=lambda m: (m.tensor, m.axis, m.role, m.index.tobytes())))
+        key = (group.id, roles)
+        if key not in self._members:
+            weights = [m for m in group.members if m.role != "norm" and self._holds_weights(m.tensor)]
+            producers = [m for m in weights if m.role == "producer"] if roles == "producer" else []
+            order = sorted(producers or weights, key=lambda m: (m.tensor, m.axis, m.role, m.index.tobytes()))
+            self._members[key] = tuple(order)
+        return self._members[key]
 
     def of_units(self, member: Member, size: int) -> FloatArray:
         """Return sum |w|**power over the positions each of ``size`` units owns in a member, shape (size,).

@@ -19,6 +19,7 @@ from instances import (
     within,
 )
 
+from graphprune import relaxation
 from graphprune.budget import Budget
 from graphprune.errors import BudgetError
 from graphprune.groups import Groups
@@ -171,6 +172,7 @@ def test_without_a_bound() -> None:
 def test_a_solver_that_fails_weakens_the_bound_only(monkeypatch: pytest.MonkeyPatch) -> None:
     groups = random_groups(0, 8, [16])
     scores = random_scores(groups, 0, "sum")
+    monkeypatch.setattr(relaxation, "GOOD_ENOUGH", 0.0)
     plan = solve(groups, scores, Budget(macs=0.5))
 
     def fail(*_: object, **__: object) -> None:

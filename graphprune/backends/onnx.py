@@ -24,7 +24,7 @@ from ..groups import Groups, IntArray
 from ..layout import Kept, kept_by
 from ..plan import Plan
 from .onnx_constants import ConstantEdits, uses_of
-from .onnx_protos import copy_fields, drop_unused, set_attribute, stored_as, with_constant
+from .onnx_protos import add_initializer, add_node, copy_fields, drop_unused, set_attribute, stored_as
 from .onnx_values import changed_values, corrections, resolve_reshape
 
 TO_THE_END = np.iinfo(np.int32).max
@@ -82,17 +82,14 @@ class _Rewriter:
 
     # Branches of width zero -----------------------------------------------------------------------------------------
 
-    def _is_empty(self, name: str) -> bool:
-        dims = self.facts.of_tensor.get(name)
-        return bool(dims) and self.kept.empties(dims or ())
-
     def _drop_branches(self) -> None:
         """Take out what a group of width zero leaves dead, and put constants where sums have no terms left."""
-        nodes = self.graph.nodes
-        touched = [k for k, n in enumerate(nodes) if any(x and self._is_empty(x) for x in (*n.inputs, *n.outputs))]
-        if not touched:
+        empty = {name for name, dims in self.facts.of_tensor.items() if dims and self.kept.empties(dims)}
+        if not empty:
             return
-        branches = follow(self.graph, touched, self._is_empty, users_of(self.graph))
+        nodes = self.graph.nodes
+        touched = [k for k, n in enumerate(nodes) if not empty.isdisjoint((*n.inputs, *n.outputs))]
+        branches = follow(self.graph, touched, empty.__contains__, users_of(self.graph))
         if branches is None:
             raise PlanError(
                 "group-emptied", "the plan removes all units of a group that must keep some",
@@ -106,7 +103,7 @@ class _Rewriter:
         for k in touched:
             if nodes[k].family == "concat" and k not in branches.dead:
                 proto = self._proto(k)
-                staying = [n for n in proto.input if not self._is_empty(n)]
+                staying = [n for n in proto.input if n not in empty]
                 del proto.input[:]
                 proto.input.extend(staying)
 
@@ -447,15 +444,15 @@ class _Rewriter:
     # Writing --------------------------------------------------------------------------------------------------------
 
     def _write(self) -> onnx.ModelProto:
-        in_place = {}
-        for name, tensor, uses in self.constants.settle(self.taken):
-            if name in self.source.constants:
-                in_place[name] = tensor
-            else:
-                self.constants.fresh[name] = tensor
-                for at, place in uses:
-                    if at not in self.dropped | self.replaced:
-                        self._edit(at).input[place] = name
+        in_place, copies = {}, []
+        for edited, uses in self.constants.settle(self.taken):
+            if edited.in_place:
+                in_place[edited.name] = edited
+                continue
+            copies.append(edited)
+            for at, place in uses:
+                if at not in self.dropped | self.replaced:
+                    self._edit(at).input[place] = edited.name
         small = onnx.ModelProto()
         copy_fields(self.model, small, skip={"graph"})
         graph, old = small.graph, self.model.graph
@@ -463,23 +460,25 @@ class _Rewriter:
         for at, node in enumerate(old.node):
             graph.node.extend(self.before.get(at, ()))
             if at not in self.dropped:
-                graph.node.append(with_constant(self.edited.get(at, node), in_place))
+                stored = in_place.get(node.output[0]) if node.op_type == "Constant" else None
+                add_node(graph, self.edited.get(at, node), stored)
         for tensor in old.initializer:
-            graph.initializer.append(in_place.get(tensor.name, tensor))
+            add_initializer(graph, tensor, in_place.get(tensor.name))
+        for edited in copies:
+            edited.write(graph.initializer.add())
         graph.initializer.extend(self.constants.fresh.values())
         for value in old.input:
             graph.input.append(stored_as(value, in_place[value.name]) if value.name in in_place else value)
         if self.model.ir_version < 4:  # there, every initializer is an input that callers may leave out
-            graph.input.extend(
-                helper.make_tensor_value_info(t.name, t.data_type, t.dims) for t in self.constants.fresh.values()
-            )
+            added = graph.initializer[len(old.initializer) :]
+            graph.input.extend(helper.make_tensor_value_info(t.name, t.data_type, t.dims) for t in added)
         there = {n for node in graph.node for n in node.output} | {t.name for t in graph.initializer}
         graph.value_info.extend(
             stored_as(v, in_place[v.name]) if v.name in in_place else self._typed(v)
             for v in old.value_info
             if v.name in there - self.shrunken
         )
-        drop_unused(small, before=self.model, candidates=set(self.constants.wanted) | self._index_arguments())
+        drop_unused(small, set(self.constants.wanted) | self._index_arguments())
         return small
 
     def _edit(self, at: int) -> onnx.NodeProto:

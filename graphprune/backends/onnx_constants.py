@@ -17,6 +17,50 @@ Use = tuple[int, int]
 """(position of the node in the model, position of the input)"""
 
 
+@dataclass(frozen=True)
+class Edited:
+    """A stored tensor with another value, computed as it is written: a large one then lies in memory only once."""
+
+    name: str
+    source: TensorProto
+    wish: Array | Cut
+    in_place: bool
+
+    @property
+    def dims(self) -> tuple[int, ...]:
+        """Return the sizes of the new value."""
+        if not isinstance(self.wish, tuple):
+            return self.wish.shape
+        dims = list(self.source.dims)
+        for axis, raw in self.wish:
+            dims[axis] = len(raw) // np.dtype(np.int64).itemsize
+        return tuple(dims)
+
+    def write(self, target: TensorProto) -> None:
+        """Write type, name, documentation and the new value into an empty tensor."""
+        packed = self.source.data_type in (TensorProto.INT4, TensorProto.UINT4, TensorProto.FLOAT4E2M1)
+        if packed:
+            target.CopyFrom(numpy_helper.from_array(self._value()))
+        else:
+            target.raw_data = self._value().tobytes()
+            target.dims.extend(self.dims)
+        target.data_type = self.source.data_type
+        if self.source.name or not self.in_place:  # what a Constant node holds most often has no name of its own
+            target.name = self.name
+        if self.source.HasField("doc_string"):
+            target.doc_string = self.source.doc_string
+        target.metadata_props.extend(self.source.metadata_props)
+
+    def _value(self) -> Array:
+        if not isinstance(self.wish, tuple):
+            return self.wish
+        array = numpy_helper.to_array(self.source)
+        # Whole rows first: they are contiguous, and the later axes then have less to move.
+        for axis, raw in self.wish:
+            array = array.take(np.frombuffer(raw, np.int64), axis=axis)
+        return array
+
+
 @dataclass
 class ConstantEdits:
     """What each use of a constant wants instead of it."""
@@ -46,8 +90,8 @@ class ConstantEdits:
         """Return a tensor name that nothing has yet."""
         return _unused(hint, taken)
 
-    def settle(self, taken: set[str]) -> Iterator[tuple[str, TensorProto, list[Use]]]:
-        """Yield (name, tensor, uses to point at it); the constant's own name means that it is edited in place."""
+    def settle(self, taken: set[str]) -> Iterator[tuple[Edited, list[Use]]]:
+        """Yield the edited constants with the uses to point at them; one of an old name is edited in place."""
         for name, wishes in self.wanted.items():
             variants: dict[object, list[Use]] = {}
             for use, wish in wishes.items():
@@ -55,10 +99,8 @@ class ConstantEdits:
                 variants.setdefault(key, []).append(use)
             untouched = set(self.users.get(name, ())) - set(wishes)
             for k, uses in enumerate(variants.values()):
-                tensor = _edited(self.constants[name], wishes[uses[0]])
                 own = name if k == 0 and not untouched else _unused(f"{name}.pruned", taken)
-                tensor.name = own if self.constants[name].name or own != name else ""
-                yield own, tensor, uses
+                yield Edited(own, self.constants[name], wishes[uses[0]], in_place=own == name), uses
 
 
 def _unused(hint: str, taken: set[str]) -> str:
@@ -67,29 +109,6 @@ def _unused(hint: str, taken: set[str]) -> str:
         name, k = f"{hint}.{k}", k + 1
     taken.add(name)
     return name
-
-
-def _edited(tensor: TensorProto, wish: Array | Cut) -> TensorProto:
-    if not isinstance(wish, tuple):
-        return _with_value(tensor, wish)
-    array = numpy_helper.to_array(tensor)
-    # Whole rows first: they are contiguous, and the later axes then have less to move.
-    for axis, raw in wish:
-        array = array.take(np.frombuffer(raw, np.int64), axis=axis)
-    return _with_value(tensor, array)
-
-
-def _with_value(tensor: TensorProto, array: Array) -> TensorProto:
-    """Return a tensor of the same type, name and documentation with another value."""
-    packed = tensor.data_type in (TensorProto.INT4, TensorProto.UINT4, TensorProto.FLOAT4E2M1)
-    result = numpy_helper.from_array(array, tensor.name) if packed else TensorProto(name=tensor.name, dims=array.shape)
-    result.data_type = tensor.data_type
-    if not packed:
-        result.raw_data = np.ascontiguousarray(array).tobytes()
-    if tensor.HasField("doc_string"):
-        result.doc_string = tensor.doc_string
-    result.metadata_props.extend(tensor.metadata_props)
-    return result
 
 
 def uses_of(model: onnx.ModelProto) -> dict[str, list[Use]]:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import onnx
 from onnx import helper
 
-from .onnx_constants import used_in_bodies
+from .onnx_constants import Edited, used_in_bodies
 
 
-def stored_as(value: onnx.ValueInfoProto, tensor: onnx.TensorProto) -> onnx.ValueInfoProto:
+def stored_as(value: onnx.ValueInfoProto, edited: Edited) -> onnx.ValueInfoProto:
     """Return a declared type with the sizes of a constant that was edited in place."""
     result = onnx.ValueInfoProto()
     result.CopyFrom(value)
-    for declared, size in zip(result.type.tensor_type.shape.dim, tensor.dims, strict=False):
+    for declared, size in zip(result.type.tensor_type.shape.dim, edited.dims, strict=False):
         if declared.dim_value != size:
             declared.dim_value = size
     return result
@@ -33,15 +34,22 @@ def copy_fields(source: Any, target: Any, skip: set[str]) -> None:
             setattr(target, descriptor.name, value)
 
 
-def with_constant(node: onnx.NodeProto, in_place: dict[str, onnx.TensorProto]) -> onnx.NodeProto:
-    """Return a Constant node with its edited value, any other node as it is."""
-    if node.op_type != "Constant" or node.output[0] not in in_place:
-        return node
-    copy = onnx.NodeProto()
-    copy.CopyFrom(node)
-    del copy.attribute[:]
-    copy.attribute.append(helper.make_attribute("value", in_place[node.output[0]]))
-    return copy
+def add_node(graph: onnx.GraphProto, node: onnx.NodeProto, edited: Edited | None) -> None:
+    """Add a node to a graph; a Constant node with its edited value, any other as it is."""
+    if edited is None:
+        graph.node.append(node)
+        return
+    copy = graph.node.add()
+    copy_fields(node, copy, skip={"attribute"})
+    edited.write(copy.attribute.add(name="value", type=onnx.AttributeProto.TENSOR).t)
+
+
+def add_initializer(graph: onnx.GraphProto, tensor: onnx.TensorProto, edited: Edited | None) -> None:
+    """Add a stored tensor to a graph, edited or as it is."""
+    if edited is None:
+        graph.initializer.append(tensor)
+    else:
+        edited.write(graph.initializer.add())
 
 
 def set_attribute(node: onnx.NodeProto, name: str, value: Any) -> None:
@@ -54,27 +62,21 @@ def set_attribute(node: onnx.NodeProto, name: str, value: Any) -> None:
     node.attribute.append(made)
 
 
-def drop_unused(small: onnx.ModelProto, before: onnx.ModelProto, candidates: set[str]) -> None:
-    """Remove constants and shape arithmetic that nothing uses any more, though something did before."""
+def drop_unused(small: onnx.ModelProto, candidates: set[str]) -> None:
+    """Remove what nothing uses any more of these constants and of the shape arithmetic that makes them."""
     graph = small.graph
-    outputs = {o.name for o in graph.output}
-    while True:
-        used = outputs | {n for node in graph.node for n in (*node.input, *used_in_bodies(node))}
-        dead = [
-            n
-            for n in graph.node
-            if n.output and not any(o in used for o in n.output if o) and candidates & set(n.output)
-        ]
-        candidates |= {name for node in dead for name in node.input}
-        for node in dead:
-            graph.node.remove(node)
-        if not dead:
-            break
-    idle = {t.name for t in graph.initializer} & candidates - used
-    if idle:
-        staying = [t for t in graph.initializer if t.name not in idle]
-        del graph.initializer[:]
-        graph.initializer.extend(staying)
-        inputs = [i for i in graph.input if i.name not in idle]
-        del graph.input[:]
-        graph.input.extend(inputs)
+    reads = [[*node.input, *used_in_bodies(node)] for node in graph.node]
+    uses = Counter(name for names in reads for name in names)
+    uses.update(o.name for o in graph.output)
+    candidates = set(candidates)
+    for k in range(len(graph.node) - 1, -1, -1):  # in topological order, so what a dead node used comes later here
+        outputs = set(filter(None, graph.node[k].output))
+        if outputs and candidates & outputs and not any(uses[o] for o in outputs):
+            uses.subtract(reads[k])
+            candidates.update(graph.node[k].input)
+            del graph.node[k]
+    idle = {t.name for t in graph.initializer if t.name in candidates and not uses[t.name]}
+    for field in (graph.initializer, graph.input) if idle else ():
+        for k in reversed(range(len(field))):
+            if field[k].name in idle:
+                del field[k]

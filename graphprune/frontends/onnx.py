@@ -198,9 +198,15 @@ def _assemble(
     sizes, other_sizes = input_sizes
     known = {n: Known(v, _static(n, v, found, other)) for n, v in found.known.items()}
 
-    @cache
+    small: dict[str, Array] = {}
+
     def parameter(name: str) -> Array:
-        array: Array = numpy_helper.to_array(constants[name])
+        # Keeping decoded weights would cost more than decoding them again: memory never used before is slow.
+        array = small.get(name)
+        if array is None:
+            array = numpy_helper.to_array(constants[name])
+            if array.size <= SMALL:
+                small[name] = array
         return array
 
     def constant(name: str) -> Array | None:

@@ -20,6 +20,11 @@ from .onnx_values import KERNELS, MAX_INTEGERS, attributes, worth_knowing
 Shape = tuple[int, ...]
 SMALL = 1024
 """Constants up to this many elements keep their data in the copy that shape inference sees."""
+BROADCASTING = {
+    "Abs", "Add", "Clip", "Div", "Erf", "Exp", "HardSigmoid", "HardSwish", "LeakyRelu", "Mul", "Neg", "Pow", "Relu",
+    "Sigmoid", "Softmax", "Sqrt", "Sub", "Tanh",
+}  # fmt: skip
+"""Operators whose output has the type of the first input and the shape that all inputs broadcast to."""
 
 
 @dataclass
@@ -100,8 +105,10 @@ def shape_of(value: TypeProto) -> Shape | None:
     tensor = value.tensor_type
     if not tensor.HasField("shape"):
         return None
-    shape = tuple(d.dim_value if d.HasField("dim_value") else -1 for d in tensor.shape.dim)
-    return None if any(n < 0 for n in shape) else shape
+    shape = tuple([d.dim_value for d in tensor.shape.dim])
+    # A size that is not known reads as 0, and few are: only then each is asked.
+    known = 0 not in shape or all(d.HasField("dim_value") for d in tensor.shape.dim)
+    return shape if known and min(shape, default=0) >= 0 else None
 
 
 class _Walk:
@@ -112,6 +119,7 @@ class _Walk:
         self.constants = constants
         self.opsets = {o.domain: o.version for o in light.opset_import}
         self.types: dict[str, TypeProto] = {}
+        self.complete: set[str] = set()
         self.found = Shapes()
         self.values: dict[str, Array] = {}
 
@@ -134,6 +142,7 @@ class _Walk:
             shape = shape_of(kind)
             if shape is not None:
                 self.found.shape[name] = shape
+                self.complete.add(name)
 
     def _visit(self, node: onnx.NodeProto) -> None:
         if node.domain in ("", "ai.onnx"):
@@ -141,8 +150,22 @@ class _Walk:
             if value is not None:
                 self._know(node, value)
                 return
-        if any(name and name not in self.found.shape for name in node.output):
+        if any(name and name not in self.found.shape for name in node.output) and not self._infer_by_broadcast(node):
             self._infer(node)
+
+    def _infer_by_broadcast(self, node: onnx.NodeProto) -> bool:
+        """Infer the commonest nodes without onnx, which takes its time for each; False for all others."""
+        shapes = [self.found.shape.get(name) for name in node.input]
+        if node.op_type not in BROADCASTING or node.domain not in ("", "ai.onnx") or None in shapes:
+            return False
+        if self.opsets.get("", 7) < 7 or node.input[0] not in self.found.dtype:
+            return False
+        try:
+            self.found.shape[node.output[0]] = np.broadcast_shapes(*filter(None, shapes)) if shapes else ()
+        except ValueError:
+            return False
+        self.found.dtype[node.output[0]] = self.found.dtype[node.input[0]]
+        return True
 
     def _compute(self, node: onnx.NodeProto) -> Array | None:
         if node.op_type in ("Shape", "Size"):
@@ -210,6 +233,8 @@ class _Walk:
             self._learn(name, kind)
 
     def _type(self, name: str) -> TypeProto | None:
+        if name in self.complete:
+            return self.types[name]
         shape, dtype = self.found.shape.get(name), self.found.dtype.get(name)
         if shape is not None and dtype is not None:
             return helper.make_tensor_type_proto(dtype, shape)
