@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
 from .errors import GraphpruneError, UsageError
@@ -77,6 +78,12 @@ def problems() -> list[dict[str, str]]:
 def _entries() -> dict[str, EntryPoint]:
     from importlib.metadata import entry_points
 
+    return _read(entry_points, tuple(sys.path))
+
+
+@functools.cache
+def _read(entry_points: Callable[..., Iterable[EntryPoint]], _path: tuple[str, ...]) -> dict[str, EntryPoint]:
+    """Go through the metadata of every installed package, which takes its time, once for each path they lie on."""
     found: dict[str, EntryPoint] = {}
     for entry in entry_points(group=ENTRY_POINTS):
         other = found.setdefault(entry.name, entry)
