@@ -20,13 +20,14 @@ class Scores(Mapping[str, FloatArray]):
     ``objective`` says how the solver adds groups up. "sum": scores are losses comparable across groups, and the loss
     of a plan is the sum of the removed. "retained": scores mean something within their group only, and the loss of a
     group is ``-sqrt(size) * log(kept / all)``, which no scale of the scores changes and which grows without bound as a
-    group empties.
+    group empties. ``notes`` says what a user should know about how the scores were made.
     """
 
     arrays: Mapping[str, FloatArray]
     method: str
     objective: Objective = "retained"
     options: Mapping[str, Any] | None = None
+    notes: tuple[str, ...] = ()
 
     def __getitem__(self, key: str) -> FloatArray:
         """Return the scores of a group."""

@@ -134,10 +134,10 @@ def search(limits: Limits, choices: Choices) -> tuple[FloatArray, FloatArray]:
 
     The smallest widths must be within the limits.
     """
+    if few(choices):
+        return enumerate_all(limits, choices), 1 / limits.most
     menu = Menu.spread(choices, COLUMNS)
     place, price = start(limits, menu, np.maximum(0.75 * choices.most, 1.0))
-    if few(choices):
-        return enumerate_all(limits, choices), price
     place = polish(place, price)
     if (choices.count > COLUMNS).any():
         menu = Menu.near(choices, place.width, COLUMNS)

@@ -25,6 +25,8 @@ BROADCASTING = {
     "Sigmoid", "Softmax", "Sqrt", "Sub", "Tanh",
 }  # fmt: skip
 """Operators whose output has the type of the first input and the shape that all inputs broadcast to."""
+BY_SHAPES = {"BatchNormalization", "Concat", "Conv", "Gemm", "LayerNormalization", "MatMul"}
+"""Operators whose output sizes follow from sizes alone: what a small bias holds does not matter."""
 
 
 @dataclass
@@ -219,7 +221,7 @@ class _Walk:
         if any(kind is None for kind in types.values()):
             return
         data = {}
-        for name in node.input:
+        for name in node.input if node.op_type not in BY_SHAPES else ():
             value = self._value(name) if name else None
             if value is not None:
                 data[name] = numpy_helper.from_array(np.ascontiguousarray(value).reshape(value.shape))
