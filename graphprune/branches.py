@@ -11,7 +11,6 @@ import heapq
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from .families.facts import Dims
 from .graph import Graph, Node
 from .layout import Layout
 
@@ -147,24 +146,23 @@ def _emptied_by(graph: Graph, layout: Layout) -> tuple[dict[str, frozenset[int]]
     """Return the groups without which an axis of each tensor is empty, and the axes that several groups feed."""
     memo: dict[int, frozenset[int]] = {}
     joint: set[frozenset[frozenset[int]]] = set()
+    none: frozenset[int] = frozenset()
 
-    def of(dims: Dims) -> frozenset[int]:
-        found: frozenset[int] = frozenset()
-        for dim in dims:
-            root = layout.facts.find(dim)
-            if root not in memo:
-                monomials = frozenset(map(frozenset, layout.terms(root))) if layout.has_units(root) else frozenset()
-                memo[root] = frozenset.intersection(*monomials) if monomials else frozenset()
-                if monomials and not memo[root] and frozenset() not in monomials:
-                    joint.add(monomials)
-            found |= memo[root]
-        return found
+    def of(root: int) -> frozenset[int]:
+        monomials = frozenset(map(frozenset, layout.terms(root))) if layout.has_units(root) else frozenset()
+        needed = frozenset.intersection(*monomials) if monomials else none
+        if monomials and not needed and none not in monomials:
+            joint.add(monomials)
+        return needed
 
     result = {}
-    for name in graph.tensors:
-        dims = layout.facts.of_tensor.get(name)
-        if dims:
-            groups = of(dims)
-            if groups:
-                result[name] = groups
+    for name, dims in layout.facts.of_tensor.items():
+        groups = none
+        for dim in dims or ():
+            root = layout.facts.find(dim)
+            if root not in memo:
+                memo[root] = of(root)
+            groups = groups | memo[root] if memo[root] else groups
+        if groups:
+            result[name] = groups
     return result, joint

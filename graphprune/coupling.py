@@ -79,6 +79,8 @@ def _state(node: Node, ins: list[Dims | None], outs: list[Dims | None], facts: F
 
 def _untied(graph: Graph, uses: Counter[str]) -> set[str]:
     """Return the vectors that several nodes use: exporters merge equal ones, so each use is an axis of its own."""
+    if graph.ties_vectors:
+        return set()
     return {
         t.name
         for t in graph.parameters
@@ -99,11 +101,14 @@ def _use(facts: Facts, graph: Graph, node: int, place: int, name: str | None, un
 def _freeze_dynamic(graph: Graph, facts: Facts) -> None:
     """Freeze axes whose size follows the caller: the tool never fixes them."""
     facts.index = -1
+    following: dict[Dim, None] = {}
     for tensor in graph.tensors.values():
-        if any(tensor.dynamic):
-            for dim, dynamic in zip(facts.tensor(tensor.name) or (), tensor.dynamic, strict=False):
-                if dynamic and facts.size[dim] > 1:
-                    facts.freeze(dim, "its size follows the model's input")
+        if True in tensor.dynamic:
+            dims = facts.tensor(tensor.name) or ()
+            following.update((facts.find(d), None) for d, dynamic in zip(dims, tensor.dynamic, strict=False) if dynamic)
+    for dim in following:
+        if facts.size[dim] > 1:
+            facts.freeze(dim, "its size follows the model's input")
 
 
 def couple(graph: Graph, *, keep: Sequence[str] = (), allow_inexact: bool = False) -> Groups:

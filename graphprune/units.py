@@ -305,14 +305,13 @@ def _first_reasons(facts: Facts, slots: Slots, label: IntArray, n: int, remarks:
         remark = remarks[k]
         root = facts.find(remark.dim)
         if remark.index is None:
-            touched = _slots_of(facts, slots, root)
+            for atom in facts.atoms(root):
+                reason[label[slots.base[atom] : slots.base[atom] + facts.size[atom]]] = k
         elif root in slots.base:
-            touched = slots.base[root] + remark.index
+            reason[label[slots.base[root] + remark.index]] = k
         else:
-            touched = np.concatenate(
-                [slots.base[a] + p for a, p in _coordinates(facts, facts.atoms(root), remark.index)]
-            )
-        reason[label[touched]] = k
+            for atom, position in _coordinates(facts, facts.atoms(root), remark.index):
+                reason[label[slots.base[atom] + position]] = k
     return reason
 
 

@@ -287,7 +287,7 @@ def _tensors(
     names += [n for node in model.graph.node for n in node.output if n]
     for name in dict.fromkeys(names):
         shape, second = found.shape.get(name), other.shape.get(name)
-        if shape is None or found is other:
+        if shape is None or shape == second:
             dynamic: tuple[bool, ...] = (False,) * len(shape or ())
         elif second is None or len(second) != len(shape):
             dynamic = (True,) * len(shape)
