@@ -126,7 +126,7 @@ class Costs:
 
     ``macs``, ``params`` and ``size`` (bytes of the file) have one row. ``tensors`` has a row (bytes) for every
     activation tensor, which is alive from step ``born`` to step ``died``, both included: the peak is the largest sum
-    over the steps. ``nodes`` names the rows of ``node_macs`` (MACs of each node) and of ``node_params``.
+    over the steps.
     """
 
     sizes: IntArray
@@ -136,9 +136,6 @@ class Costs:
     tensors: Polynomial
     born: IntArray
     died: IntArray
-    nodes: tuple[str, ...] = ()
-    node_macs: Polynomial | None = None
-    node_params: Polynomial | None = None
 
     @cached_property
     def _steps(self) -> IntArray:

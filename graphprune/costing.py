@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from math import prod
 
 import numpy as np
 
@@ -41,19 +42,17 @@ def _costs(graph: Graph, facts: Facts, size: Size, widths: np.ndarray[tuple[int]
         return volumes[roots]
 
     n = len(widths)
-    macs = [_sum(volume(p) for p in facts.macs.get(k, ())) for k in range(len(graph.nodes))]
+    macs = _sum(volume(p) for k in range(len(graph.nodes)) for p in facts.macs.get(k, ()))
     copies = _parameter_copies(graph, facts, volume)
     params = _sum(c for name, cs in copies.items() if is_weight(graph, name) for c in cs)
     stored = _sum(
         {m: c * graph.tensors[name].itemsize for m, c in copy.items()} for name, cs in copies.items() for copy in cs
     )
     stored[()] = stored.get((), 0) + _overhead(graph)
-    node_params = _per_node(graph, copies)
     tensors, born, died = _activations(graph, facts, volume)
     return Costs(
-        widths, Polynomial.stack([_sum(macs)], n), Polynomial.stack([params], n), Polynomial.stack([stored], n),
+        widths, Polynomial.stack([macs], n), Polynomial.stack([params], n), Polynomial.stack([stored], n),
         Polynomial.stack(tensors, n), np.array(born, np.int64), np.array(died, np.int64),
-        tuple(node.name for node in graph.nodes), Polynomial.stack(macs, n), Polynomial.stack(node_params, n),
     )  # fmt: skip
 
 
@@ -85,14 +84,15 @@ def _parameter_copies(graph: Graph, facts: Facts, volume: Callable[[Iterable[Dim
     return copies
 
 
-def _per_node(graph: Graph, copies: dict[str, list[Terms]]) -> list[Terms]:
-    """Attribute each parameter to the first node that uses it."""
+def node_costs(graph: Graph, facts: Facts) -> list[tuple[int, int]]:
+    """Return (multiply-accumulates, parameters) of every node; a parameter counts for the first node that uses it."""
     seen: set[str] = set()
     result = []
-    for node in graph.nodes:
-        fresh = [x for x in dict.fromkeys(node.inputs) if x in copies and x not in seen and is_weight(graph, x)]
-        seen.update(fresh)
-        result.append(_sum(copies[x][0] for x in fresh if copies[x]))
+    for k, node in enumerate(graph.nodes):
+        fresh = {x for x in node.inputs if x and graph.tensors[x].kind == "parameter" and x not in seen}
+        seen |= fresh
+        macs = sum(prod(facts.size[facts.find(d)] for d in dims) for dims in facts.macs.get(k, ()))
+        result.append((macs, sum(graph.tensors[x].size for x in fresh if is_weight(graph, x))))
     return result
 
 

@@ -47,12 +47,11 @@ def inspect(
 
 def describe(graph: Graph, groups: Groups) -> dict[str, Any]:
     """Return costs, groups, frozen axes and costs per node as plain data."""
-    sizes, costs = groups.sizes, groups.costs
-    full = {metric: round(value) for metric, value in costs.full.items()}
-    macs = costs.node_macs(sizes).round().astype(int).tolist() if costs.node_macs is not None else []
-    params = costs.node_params(sizes).round().astype(int).tolist() if costs.node_params is not None else []
-    rows = zip(graph.nodes, macs, params, strict=True)
-    nodes = [{"name": node.name, "op": node.op, "macs": m, "params": p} for node, m, p in rows]
+    from ..costing import node_costs
+
+    full = {metric: round(value) for metric, value in groups.costs.full.items()}
+    rows = zip(graph.nodes, node_costs(graph, groups.layout.facts), strict=True)
+    nodes = [{"name": node.name, "op": node.op, "macs": m, "params": p} for node, (m, p) in rows]
     return {"costs": full, "groups": [_group(g) for g in groups.groups], "frozen": _frozen(groups), "nodes": nodes}
 
 
