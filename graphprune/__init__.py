@@ -1,7 +1,9 @@
 """graphprune: structured pruning of exported neural networks, within a budget.
 
 The steps ``trace``, ``couple``, a scoring pass, ``solve``, ``rewrite`` and ``verify`` can be used one by one; ``prune``
-is all of them. Names are loaded when first used, so that importing the package costs nothing.
+is all of them, for ONNX models and torch modules alike. ``to_torch`` makes a differentiable copy of an ONNX model,
+``from_torch`` writes what it learned back, ``finetune`` trains; ``save`` and ``load`` are for pruned torch modules.
+Names are loaded when first used, so that importing the package costs nothing.
 """
 
 from __future__ import annotations
@@ -12,26 +14,29 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .backends.onnx import rewrite
     from .budget import Budget
+    from .checkpoint import load, save
     from .count import count
     from .coupling import couple
     from .errors import GraphpruneError
-    from .frontends.onnx import trace
+    from .finetune import FinetuneReport, finetune
     from .graph import Graph
     from .groups import Group, Groups
+    from .interpret import from_torch, to_torch
     from .pipeline import prune
     from .plan import Plan
     from .report.report import Report
     from .scores import Scores
     from .solve import solve
-    from .verify import verify
+    from .tracing import trace
     from .views import to_networkx
+    from .worlds import rewrite, verify
 
     __version__: str
 
 _HOMES = {
     "Budget": "budget",
+    "FinetuneReport": "finetune",
     "Graph": "graph",
     "GraphpruneError": "errors",
     "Group": "groups",
@@ -41,16 +46,22 @@ _HOMES = {
     "Scores": "scores",
     "count": "count",
     "couple": "coupling",
+    "finetune": "finetune",
+    "from_torch": "interpret",
+    "load": "checkpoint",
     "prune": "pipeline",
-    "rewrite": "backends.onnx",
+    "rewrite": "worlds",
+    "save": "checkpoint",
     "solve": "solve",
     "to_networkx": "views",
-    "trace": "frontends.onnx",
-    "verify": "verify",
+    "to_torch": "interpret",
+    "trace": "tracing",
+    "verify": "worlds",
 }
 
 __all__ = [
     "Budget",
+    "FinetuneReport",
     "Graph",
     "GraphpruneError",
     "Group",
@@ -61,10 +72,15 @@ __all__ = [
     "__version__",
     "count",
     "couple",
+    "finetune",
+    "from_torch",
+    "load",
     "prune",
     "rewrite",
+    "save",
     "solve",
     "to_networkx",
+    "to_torch",
     "trace",
     "verify",
 ]

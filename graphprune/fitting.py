@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .budget import Budget
 from .cost import METRICS, Metric
-from .errors import BudgetError
+from .errors import BudgetError, UsageError
 
 if TYPE_CHECKING:
-    from onnx import ModelProto
-
     from .pipeline import Opened, Settings
     from .plan import Plan
     from .scores import Scores
@@ -24,18 +22,26 @@ Costs = Mapping[Metric, float]
 
 @dataclass(frozen=True)
 class Fitted:
-    """A plan and the model it gives, with the costs counted before and after."""
+    """A plan and the model it gives (of ONNX, or a rewritten torch module), with costs counted before and after."""
 
     plan: Plan
-    model: ModelProto
+    model: Any
     before: Costs
     after: Costs
+    notes: tuple[str, ...] = ()
 
 
-def follow(opened: Opened, settings: Settings, progress: Callable[[str], None]) -> Fitted:
-    """Apply the settings' plan; raises BudgetError when a budget is given and the plan exceeds it."""
+Apply = Callable[["Opened", "Plan", Callable[[str], None]], Fitted]
+"""Makes the smaller model of a plan and counts its costs."""
+
+
+def follow(opened: Opened, settings: Settings, progress: Callable[[str], None], apply: Apply | None = None) -> Fitted:
+    """Apply the settings' plan, by ``apply`` where the model is not ONNX.
+
+    Raises BudgetError when a budget is given and the plan exceeds it.
+    """
     assert settings.plan is not None
-    fitted = _apply(opened, settings.plan, progress)
+    fitted = (apply or _apply)(opened, settings.plan, progress)
     if settings.budget is not None:
         over = _excess(fitted, settings.budget)
         if over:
@@ -44,10 +50,10 @@ def follow(opened: Opened, settings: Settings, progress: Callable[[str], None]) 
     return fitted
 
 
-def fit(opened: Opened, settings: Settings, progress: Callable[[str], None]) -> Fitted:
+def fit(opened: Opened, settings: Settings, progress: Callable[[str], None], apply: Apply | None = None) -> Fitted:
     """Score, solve and rewrite; solve again, tighter by what was exceeded, while the counted costs are over the budget.
 
-    Raises BudgetError when the budget is out of reach.
+    ``apply`` rewrites and counts where the model is not ONNX. Raises BudgetError when the budget is out of reach.
     """
     assert settings.budget is not None
     progress("score")
@@ -55,10 +61,10 @@ def fit(opened: Opened, settings: Settings, progress: Callable[[str], None]) -> 
     asked = settings.budget
     plan = _solved(opened, scores, asked, settings, progress)
     for _ in range(TRIES):
-        fitted = _apply(opened, plan, progress)
+        fitted = (apply or _apply)(opened, plan, progress)
         over = _excess(fitted, settings.budget)
         if not over:
-            return fitted
+            return replace(fitted, notes=scores.notes)
         tighter = _tightened(asked, over, opened)
         if tighter is None:
             break
@@ -83,14 +89,23 @@ def _solved(opened: Opened, scores: Scores, asked: Budget, settings: Settings, p
 
 
 def scoring_pass(settings: Settings) -> ScoringPass:
-    """Return the pass that the settings name or hold; one with a seed gets the run's, if it is named."""
+    """Return the pass that the settings name or hold; one with a seed gets the run's, if it is named.
+
+    Raises UsageError for a method or options that do not exist, and where a method needs data and there is none.
+    """
     from .registry import get
 
     if not isinstance(settings.method, str):
+        if settings.options:
+            words = f"{next(iter(settings.options))!r} is no option of a run whose method is given as a pass"
+            raise UsageError("unknown-option", words, where="method", hint="give the option to the pass itself")
         return settings.method
-    method = get(settings.method)
-    if is_dataclass(method) and any(f.name == "seed" for f in fields(method)):
-        return get(settings.method, seed=settings.seed)
+    method = get(settings.method, **settings.options)
+    if "seed" not in settings.options and is_dataclass(method) and any(f.name == "seed" for f in fields(method)):
+        method = replace(method, seed=settings.seed)
+    if method.needs in ("data", "labels") and getattr(method, "data", None) is None:
+        words, hint = f"{method.name} needs data", "give samples by --data (or data=...), labelled if you can"
+        raise UsageError("data-missing", words, where="--data", hint=hint)
     return method
 
 

@@ -88,6 +88,8 @@ class Graph:
     parameter: Callable[[str], Array]
     source: Any = field(repr=False, default=None)
     notes: tuple[str, ...] = ()
+    ties_vectors: bool = False
+    """Whether a vector that several nodes use is one for all; ONNX exporters merge equal ones, and those may part."""
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Return the traced shape of a tensor whose shape is known."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from .budget import Budget
 from .errors import PlanError, UsageError
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .graph import Graph
     from .groups import Groups
     from .scoring import ScoringPass
+    from .stepwise import Stepped, Train
     from .verify import Verification
 
 Progress = Callable[[str], None]
@@ -32,10 +33,12 @@ def silent(_stage: str) -> None:
 
 @dataclass(frozen=True)
 class Settings:
-    """What a run is asked to do; see ``prune``."""
+    """What a run is asked to do; see ``prune``. ``options`` are those of a method that is given by name."""
 
     budget: Budget | None = None
     method: str | ScoringPass = "magnitude"
+    options: Mapping[str, Any] = field(default_factory=dict)
+    steps: int = 1
     seed: int = 0
     min_width: int = 1
     multiple: int | Literal["auto"] = "auto"
@@ -43,6 +46,7 @@ class Settings:
     allow_inexact: bool = False
     input_shapes: Mapping[str, Sequence[int]] = field(default_factory=dict)
     plan: Plan | None = None
+    train: Train | None = None
 
 
 @dataclass(frozen=True)
@@ -80,8 +84,9 @@ class Pruned:
 
 
 def prune(
-    model: str | Path | ModelProto | Loaded,
+    model: Any,
     *,
+    example_inputs: Any = None,
     budget: float | str | Sequence[str] | Budget | None = None,
     method: str | ScoringPass = "magnitude",
     seed: int = 0,
@@ -90,15 +95,26 @@ def prune(
     keep: Sequence[str] = (),
     allow_inexact: bool = False,
     input_shapes: Mapping[str, Sequence[int]] | None = None,
+    dynamic_shapes: Any = None,
     plan: Plan | None = None,
+    steps: int = 1,
+    train: Train | None = None,
     progress: Progress | None = None,
-) -> tuple[ModelProto, Report]:
+    **options: Any,
+) -> tuple[Any, Report]:
     """Prune a model until it fits the budget; return the smaller model, verified, and a report. Nothing is written.
 
-    ``model`` is a path or a model in memory, which is not changed. ``budget`` is the fraction of the MACs to keep, a
-    text such as ``"macs=0.5,size=10MB"``, or a Budget; ``method`` names a pass or is one. A ``plan`` takes the place of
-    scoring and solving. ``keep`` lists patterns of names to protect, ``input_shapes`` gives sizes to count costs with
-    for dynamic inputs. ``progress`` is called with the name of every stage.
+    ``model`` is a path or a model in memory, which is not changed: ONNX in, ONNX out; a torch module in, a torch module
+    out, of the user's own class wherever its forward gives the pruned function, else an fx GraphModule (the report's
+    ``form``). For a torch module ``example_inputs`` is a tensor, a tuple of positional arguments or a dict of keyword
+    arguments, and ``dynamic_shapes`` is passed on to ``torch.export``; an ExportedProgram needs neither.
+
+    ``budget`` is the fraction of the MACs to keep, a text such as ``"macs=0.5,size=10MB"``, or a Budget; ``method``
+    names a pass or is one, and further ``options`` are those of a method given by name, such as ``data``. A ``plan``
+    takes the place of scoring and solving. ``keep`` lists patterns of names to protect, ``input_shapes`` gives sizes to
+    count costs with for dynamic inputs of ONNX models. With ``steps`` the budget is approached in several, scores taken
+    anew in between; ``train`` is then called with the model and the number of the step, and returns the model with
+    trained weights. ``progress`` is called with the name of every stage.
 
     Raises ModelError for a model that cannot be read or run, UsageError for options that make no sense for it,
     BudgetError when the budget is out of reach, PlanError for a plan made for another model, and VerificationError when
@@ -106,20 +122,29 @@ def prune(
     """
     goal = budget if budget is None or isinstance(budget, Budget) else Budget.parse(budget)
     settings = Settings(
-        goal, method, seed, min_width, multiple, tuple(keep), allow_inexact, dict(input_shapes or {}), plan
-    )
+        goal, method, options, steps, seed, min_width, multiple, tuple(keep), allow_inexact, dict(input_shapes or {}),
+        plan, train,
+    )  # fmt: skip
+    from .tracing import is_torch
+
+    if is_torch(model):
+        from .torch_pipeline import run_module
+
+        pruned = run_module(model, example_inputs, settings, progress or silent, dynamic_shapes=dynamic_shapes)
+        return pruned.module, pruned.report
+    if example_inputs is not None or dynamic_shapes is not None:
+        words, hint = "example_inputs and dynamic_shapes are for torch modules", "give sizes with input_shapes"
+        raise UsageError("example-inputs", words, where="example_inputs", hint=hint)
     done = run(model, settings, progress or silent)
     return done.model, done.report
 
 
 def run(model: str | Path | ModelProto | Loaded, settings: Settings, progress: Progress = silent) -> Pruned:
     """Do what ``prune`` does, and return the plan as well."""
-    from . import fitting
     from .report.build import agreement_of, budget_of, finite, frozen_of, groups_of, kept_of, side
     from .verify import prepare, verify
 
-    if settings.budget is None and settings.plan is None:
-        raise UsageError("budget-missing", "no budget is given", where="budget", hint="0.5 keeps half of the MACs")
+    check_settings(settings)
     source = read(model, progress)
     with source.runnable():
         opened = open_model(source, settings, progress)
@@ -127,10 +152,11 @@ def run(model: str | Path | ModelProto | Loaded, settings: Settings, progress: P
         # The reference needs no plan, and loading it takes as long as all that comes before.
         with ThreadPoolExecutor(1) as beside:
             reference = beside.submit(prepare, graph, groups, seed=settings.seed)
-            fitted = (fitting.follow if settings.plan else fitting.fit)(opened, settings, progress)
-            plan = fitted.plan
-            progress("verify")
-            check = verify(graph, groups, plan, fitted.model, seed=settings.seed, reference=reference.result())
+            stepped = _fitted(opened, settings, progress)
+            fitted, plan, check = stepped.fitted, stepped.fitted.plan, stepped.check
+            if check is None:
+                progress("verify")
+                check = verify(graph, groups, plan, fitted.model, seed=settings.seed, reference=reference.result())
     report = Report(
         input=side(fitted.before, loaded),
         output=side(fitted.after),
@@ -141,13 +167,48 @@ def run(model: str | Path | ModelProto | Loaded, settings: Settings, progress: P
         frozen=frozen_of(groups),
         kept=kept_of(graph, groups, plan),
         verify=agreement_of(check),
-        warnings=_warnings(opened, plan, check),
+        warnings=(*warnings_of(opened, plan, check), *fitted.notes, *trained_notes(stepped)),
         objective=finite(plan.objective),
         bound=finite(plan.bound),
         gap=finite(plan.gap),
-        version=_version(),
+        version=version(),
+        steps=tuple(step.to_dict() for step in stepped.steps),
     )
     return Pruned(fitted.model, report, plan)
+
+
+def check_settings(settings: Settings) -> None:
+    """Raise UsageError for settings that make no sense whatever the model is, before any work."""
+    from .fitting import scoring_pass
+
+    if settings.plan is None and settings.budget is None:
+        raise UsageError("budget-missing", "no budget is given", where="budget", hint="0.5 keeps half of the MACs")
+    if settings.train is not None and settings.steps == 1:
+        words, hint = "there are no steps to train between", "give --steps 2 or more, or train the result"
+        raise UsageError("train-without-steps", words, where="train", hint=hint)
+    if settings.plan is None:
+        scoring_pass(settings)
+    elif settings.steps != 1:
+        words, hint = "a plan is applied at once", "give a plan or a number of steps"
+        raise UsageError("plan-in-steps", words, where="--steps", hint=hint)
+
+
+def _fitted(opened: Opened, settings: Settings, progress: Progress) -> Stepped:
+    """Apply the plan, or score and solve, in one step or several."""
+    from . import fitting
+    from .stepwise import Stepped, fit_in_steps
+
+    if settings.plan is not None:
+        return Stepped(fitting.follow(opened, settings, progress), ())
+    if settings.steps == 1:
+        return Stepped(fitting.fit(opened, settings, progress), ())
+    return fit_in_steps(opened, settings, settings.steps, progress, train=settings.train)
+
+
+def trained_notes(stepped: Stepped) -> tuple[str, ...]:
+    """Say what a plan and a check mean where weights were trained in between."""
+    words = "weights were trained between the steps: the plan does not carry them, and the check is the last step's"
+    return () if stepped.check is None else (words,)
 
 
 def read(model: str | Path | ModelProto | Loaded, progress: Progress = silent) -> Source:
@@ -179,12 +240,12 @@ def open_model(source: Source, settings: Settings, progress: Progress = silent) 
     graph = trace(source.loaded or source.model, input_shapes=settings.input_shapes)
     progress("couple")
     if settings.plan is not None:
-        return Opened(source, graph, _groups_of_plan(graph, settings.plan, settings))
-    _check_patterns(graph, settings.keep)
+        return Opened(source, graph, groups_of_plan(graph, settings.plan, settings))
+    check_patterns(graph, settings.keep)
     return Opened(source, graph, couple(graph, keep=settings.keep, allow_inexact=settings.allow_inexact))
 
 
-def _groups_of_plan(graph: Graph, plan: Plan, settings: Settings) -> Groups:
+def groups_of_plan(graph: Graph, plan: Plan, settings: Settings) -> Groups:
     """Couple with the options that the plan notes; raises PlanError when it was made for another model."""
     from .coupling import couple
 
@@ -202,7 +263,7 @@ def _groups_of_plan(graph: Graph, plan: Plan, settings: Settings) -> Groups:
     ) from cause
 
 
-def _check_patterns(graph: Graph, patterns: Sequence[str]) -> None:
+def check_patterns(graph: Graph, patterns: Sequence[str]) -> None:
     """Raise UsageError, with the nearest names, for a pattern that matches no node and no tensor."""
     from difflib import get_close_matches
     from fnmatch import fnmatchcase
@@ -217,7 +278,8 @@ def _check_patterns(graph: Graph, patterns: Sequence[str]) -> None:
             raise UsageError("keep-matches-nothing", words, where="--keep", hint=hint)
 
 
-def _warnings(opened: Opened, plan: Plan, check: Verification) -> tuple[str, ...]:
+def warnings_of(opened: Opened, plan: Plan, check: Verification) -> tuple[str, ...]:
+    """Return what a user should know of a run."""
     from .differences import TOLERANCE
 
     warnings = [*opened.source.warnings, *opened.graph.notes]
@@ -230,7 +292,8 @@ def _warnings(opened: Opened, plan: Plan, check: Verification) -> tuple[str, ...
     return tuple(warnings)
 
 
-def _version() -> str:
+def version() -> str:
+    """Return the version of graphprune that is running."""
     from . import __version__
 
     return __version__

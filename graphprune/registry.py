@@ -47,14 +47,23 @@ def get(name: str, **options: Any) -> ScoringPass:
     Raises UsageError for an unknown name or option, a missing option, or a value the pass refuses, and RegistryError
     for a pass that cannot be loaded.
     """
+    factory = _load(_entry(name))
+    _check_options(name, factory, options)
+    return factory(**options)
+
+
+def _entry(name: str) -> EntryPoint:
     entries = _entries()
     if name not in entries:
         raise UsageError(
             "unknown-method", f"there is no method {name!r}", where=name, hint=_advice(name, tuple(entries), "methods")
         )
-    factory = _load(entries[name])
-    _check_options(name, factory, options)
-    return factory(**options)
+    return entries[name]
+
+
+def options_of(name: str) -> tuple[str, ...]:
+    """Return the names of the options that a pass has; raises what ``get`` raises for a name."""
+    return tuple(field.name for field in _fields(_load(_entry(name))))
 
 
 def describe() -> list[dict[str, Any]]:

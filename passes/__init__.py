@@ -7,14 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .bn import BatchNormScale
+    from .fisher import Fisher
     from .fpgm import FPGM
     from .lamp import LAMP
     from .magnitude import Magnitude
     from .random import Random
+    from .taylor import Taylor
 
-__all__ = ["FPGM", "LAMP", "BatchNormScale", "Magnitude", "Random"]
+__all__ = ["FPGM", "LAMP", "BatchNormScale", "Fisher", "Magnitude", "Random", "Taylor"]
 
-_ROOMS = {"BatchNormScale": "bn", "FPGM": "fpgm", "LAMP": "lamp", "Magnitude": "magnitude", "Random": "random"}
+_ROOMS = {
+    "BatchNormScale": "bn", "FPGM": "fpgm", "Fisher": "fisher", "LAMP": "lamp", "Magnitude": "magnitude",
+    "Random": "random", "Taylor": "taylor",
+}  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

@@ -200,7 +200,7 @@ def test_public_names_are_what_they_say() -> None:
         gp.nothing  # noqa: B018
 
 
-@pytest.mark.parametrize("name", ["solve", "verify", "count"])
+@pytest.mark.parametrize("name", ["solve", "finetune", "count"])
 def test_functions_win_over_modules_of_the_same_name(name: str) -> None:
     code = (
         f"import graphprune.{name}, graphprune as gp, types\n"

@@ -11,7 +11,7 @@ from onnx import helper, numpy_helper
 import graphprune as gp
 from graphprune.errors import ModelError, VerificationError
 from graphprune.plan import Plan
-from graphprune.verify import integer_limits, prepare
+from graphprune.verify import integer_limits, prepare, verify
 from graphprune.watching import watched
 
 
@@ -62,7 +62,7 @@ def test_agreement_is_with_the_original() -> None:
 
 def test_the_reference_may_be_prepared_before_the_plan() -> None:
     graph, groups, plan, small = halved(residual_cnn())
-    early = gp.verify(graph, groups, plan, small, reference=prepare(graph, groups))
+    early = verify(graph, groups, plan, small, reference=prepare(graph, groups))
     late = gp.verify(graph, groups, plan, small)
     assert early == late
 

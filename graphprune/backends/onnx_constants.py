@@ -54,7 +54,7 @@ class Edited:
     def _value(self) -> Array:
         if not isinstance(self.wish, tuple):
             return self.wish
-        array = numpy_helper.to_array(self.source)
+        array: Array = numpy_helper.to_array(self.source)
         # Whole rows first: they are contiguous, and the later axes then have less to move.
         for axis, raw in self.wish:
             array = array.take(np.frombuffer(raw, np.int64), axis=axis)

@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from ..errors import UsageError
+from .finetune import finetune
 from .inspect import inspect
 from .passes import passes
 from .prune import prune
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 SEE_HELP = "for example: graphprune model.onnx --budget 0.5 (graphprune --help says more)"
 CODES = {"coercion": "bad-value"}
-COMMANDS = ("inspect", "passes")
+COMMANDS = ("finetune", "inspect", "passes")
 SUGGESTION = re.compile(r"\s*(Did you mean .*?\?)(?=\s|$)")
 
 
@@ -30,6 +31,7 @@ def build() -> App:
         result_action="return_value", suppress_keyboard_interrupt=False,
     )  # fmt: skip
     app.default(prune)
+    app.command(finetune)
     app.command(inspect)
     app.command(passes)
     return app

@@ -11,6 +11,7 @@ MAIN = """\
 usage: graphprune MODEL --budget BUDGET [-o OUT] [options]
        graphprune inspect MODEL     groups with sizes and members, frozen axes, costs per node
        graphprune passes            the methods, and what each needs
+       graphprune finetune MODEL    train a pruned model to do what its original does
 
 Prune an ONNX model: remove channels, neurons and heads until it fits a budget, check that
 the smaller model computes the same function, and write it beside the input.
@@ -29,7 +30,16 @@ what to keep
   --allow-inexact       also prune across normalisations, whose statistics then change
 
 how
-  --method NAME         how units are scored (default magnitude)
+  --method NAME         how units are scored (default magnitude); graphprune passes lists them
+  --data DATA           samples for methods that need them: an .npz (arrays by input name) or
+                        .npy file, a folder of those or of images, or module:function
+  --preprocess WAY      of images: imagenet, clip, or a JSON or TOML file
+  --labels NAME         the array of labels (default: labels, label, y, target or targets)
+  --loss NAME           auto, kl, mse, ce, or module:function: what methods differentiate
+  --samples N           use only the first N samples
+  --steps N             approach the budget in N steps, scores taken anew in between
+  --epochs N            train N epochs on --data between the steps, from the original as the
+                        teacher (graphprune finetune trains what comes out)
   --seed N              seed of all that is random (default 0)
   --input-shape NAME=1,3,224,224
                         sizes to count costs with, for inputs with dynamic axes; may be
@@ -77,7 +87,55 @@ List the methods: name, what it needs (nothing, data, labels, training), and wha
   -h, --help            print this
 """
 
-TEXTS = {"inspect": INSPECT, "passes": PASSES}
+FINETUNE = """\
+usage: graphprune finetune MODEL --data DATA [--teacher MODEL] [-o OUT] [options]
+
+Train a model, most often a pruned one, to do what its teacher does, what labels say, or
+both; write a new file in which nothing but trained values differs.
+
+  graphprune finetune small.onnx --teacher model.onnx --data train.npz --epochs 3
+  torchrun --nproc-per-node 2 -m graphprune finetune ...     the same on two processes
+
+what to learn from
+  --data DATA           an .npz (arrays by input name) or .npy file, a folder of those or of
+                        images, or module:function, which returns data
+  --teacher MODEL       the model to learn from: the one that this was pruned from
+  --labels NAME         the array of labels (default: labels, label, y, target or targets)
+  --preprocess WAY      of images: imagenet, clip, or a JSON or TOML file with some of size,
+                        crop, mean, std, scale, layout, channels, filter
+  --holdout FRACTION    samples that are kept from training to measure on (default 0.1)
+  --loss NAME           auto, kl, mse, ce, or module:function (default auto: from a teacher
+                        kl for logits and probabilities, mse otherwise; ce from labels)
+  --temperature T       softens both sides of kl (default 1)
+  --label-weight W      share of the labels' loss beside the teacher's (default 0.5)
+
+how
+  --epochs N            times through the data (default 3)
+  --lr RATE             highest learning rate (default 0.001 with adamw, 0.01 with sgd)
+  --warmup FRACTION     of all steps, before a cosine to zero (default 0.05)
+  --optimizer NAME      adamw or sgd (default adamw)
+  --weight-decay W      of weights, not of biases and scales (default 0.01)
+  --batch-size N        samples a step, over all processes (default 32)
+  --patience N          stop after N epochs without a new best on the held-out samples
+  --batch-norm HOW      train, freeze, or auto: freeze under 8 samples at once (default auto)
+  --precision P         32, bf16, fp16 or auto: mixed on a GPU (default auto)
+  --device D            cpu, cuda or auto (default auto)
+  --seed N              seed of all that is random (default 0)
+
+what is written
+  -o, --output OUT      the trained model (default MODEL.finetuned.onnx beside the input)
+  --checkpoint FILE     keep the run there; the same command goes on from it
+  --checkpoint-every S  seconds between checkpoints within an epoch (default 60)
+  --restart             begin anew, whatever the checkpoint holds
+  --report FILE         what was done and gained, as JSON
+  --force               overwrite files that exist (never an input)
+  --json                print the report as JSON on stdout, words on stderr
+  -q, --quiet           print nothing but errors
+  -v, --verbose         print ten lines an epoch
+  -h, --help            print this
+"""
+
+TEXTS = {"finetune": FINETUNE, "inspect": INSPECT, "passes": PASSES}
 
 
 def wanted(arguments: Sequence[str]) -> str | None:

@@ -25,6 +25,13 @@ class Options:
     budget: Many = None
     output: Annotated[Path | None, Parameter(name=("--output", "-o"))] = None
     method: str = "magnitude"
+    data: str | None = None
+    labels: str | None = None
+    preprocess: str | None = None
+    loss: str | None = None
+    samples: int | None = None
+    steps: int = 1
+    epochs: int = 0
     seed: int = 0
     min_width: int = 1
     multiple: str = "auto"
@@ -39,6 +46,15 @@ class Options:
     force: Switch = False
     quiet: Quiet = False
     verbose: Verbose = False
+
+
+def method_options(options: Options) -> dict[str, str | int]:
+    """Return the options that are the method's own, those that are given; what training uses need not be its."""
+    from ..registry import options_of
+
+    given = {name: getattr(options, name) for name in ("data", "labels", "preprocess", "loss", "samples")}
+    known = options_of(options.method) if options.epochs else given
+    return {name: value for name, value in given.items() if value is not None and name in known}
 
 
 def input_shapes(texts: Sequence[str]) -> dict[str, tuple[int, ...]]:

@@ -8,16 +8,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import UsageError
-from .options import Options, alignment, default_output, input_shapes
+from .options import Options, alignment, default_output, input_shapes, method_options
 from .output import emit
 from .progress import progress
 
 if TYPE_CHECKING:
+    from onnx import ModelProto
+
     from ..backends.files import File
     from ..frontends.load import Loaded
     from ..pipeline import Pruned, Settings
     from ..plan import Plan
     from ..report.report import Report
+    from ..stepwise import Train
 
 DEFAULTS = Options()
 
@@ -27,7 +30,7 @@ def prune(model: Path, /, *, options: Options = DEFAULTS) -> int:
     from ..frontends.load import load
     from ..pipeline import run
 
-    settings = _settings(options)
+    settings = _settings(model, options)
     with progress(quiet=options.quiet, verbose=options.verbose) as step:
         step("load")
         loaded = load(model)
@@ -40,12 +43,11 @@ def prune(model: Path, /, *, options: Options = DEFAULTS) -> int:
     return 0
 
 
-def _settings(options: Options) -> Settings:
+def _settings(model: Path, options: Options) -> Settings:
     """Read what is wanted; raises GraphpruneError for values that make no sense for any model."""
     from ..budget import Budget
-    from ..pipeline import Settings
+    from ..pipeline import Settings, check_settings
     from ..plan import Plan
-    from ..registry import get
 
     multiple, shapes = alignment(options.multiple), input_shapes(options.input_shape or ())
     if options.min_width < 0:
@@ -56,12 +58,35 @@ def _settings(options: Options) -> Settings:
         raise UsageError("budget-missing", "no budget is given", where="--budget", hint=hint)
     budget = Budget.parse(options.budget) if options.budget else None
     plan = Plan.load(options.plan) if options.plan else None
-    if plan is None:
-        get(options.method)
-    return Settings(
-        budget, options.method, options.seed, options.min_width, multiple, tuple(options.keep or ()),
-        options.allow_inexact, shapes, plan,
+    settings = Settings(
+        budget, options.method, method_options(options), options.steps, options.seed, options.min_width, multiple,
+        tuple(options.keep or ()), options.allow_inexact, shapes, plan, _trainer(model, options),
     )  # fmt: skip
+    check_settings(settings)
+    return settings
+
+
+def _trainer(model: Path, options: Options) -> Train | None:
+    """Return what trains between steps, to do what the original does, if that is asked for; raises UsageError."""
+    if not options.epochs:
+        return None
+    if options.epochs < 0:
+        words, hint = f"{options.epochs} is negative", "give a number of epochs, such as 1"
+        raise UsageError("bad-epochs", words, where="--epochs", hint=hint)
+    if options.data is None:
+        words, hint = "there is nothing to train on", "give samples by --data"
+        raise UsageError("data-missing", words, where="--data", hint=hint)
+
+    def train(small: ModelProto, step: int) -> ModelProto:
+        from ..finetune import finetune
+
+        trained, _ = finetune(
+            small, data=options.data, teacher=model, labels=options.labels, preprocess=options.preprocess,
+            loss=options.loss or "auto", epochs=options.epochs, seed=options.seed + step,
+        )  # fmt: skip
+        return trained
+
+    return train
 
 
 def _check_outputs(loaded: Loaded, output: Path, options: Options) -> None:

@@ -2,7 +2,8 @@
 
 ``attrs`` of "select": ``picks`` {axis: positions}: the output takes these positions of the input's axis; None means
 that they depend on the input, so the axis is frozen. ``drop``: a picked axis that the output lacks (Gather with a
-scalar). ``attrs`` of "split": ``axis``, ``sizes_input``. ``attrs`` of "pad": ``before`` and ``after`` per axis.
+scalar). ``spare`` {axis: positions}: what no node picks of a stored tensor, kept for other sizes of the input.
+``attrs`` of "split": ``axis``, ``sizes_input``. ``attrs`` of "pad": ``before`` and ``after`` per axis.
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ def couple(node: Node, ins: list[Dims | None], outs: list[Dims], facts: Facts) -
         else:
             facts.select(out[axis], src[axis], index)
             facts.mend(Reselect(axis, out[axis], src[axis], index))
+    for axis, index in node.attrs.get("spare", {}).items():
+        facts.freeze(src[axis], "other sizes of the input may pick these positions", index)
 
 
 def split(node: Node, ins: list[Dims | None], outs: list[Dims], facts: Facts) -> None:

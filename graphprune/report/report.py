@@ -70,6 +70,8 @@ class Report:
 
     ``budget`` holds the limits as given, ``kept`` for every parameter that was cut, under its name in the input model,
     the indices kept along each cut axis, ascending. ``objective``, ``bound`` and ``gap`` are the solver's (see Plan).
+    ``form`` is what a pruned torch module is: "module class" (the user's own) or "graph module"; "" for ONNX.
+    ``steps`` tells, where there were several, the ``limits`` of each, the ``costs`` and the ``widths`` it led to.
     """
 
     input: Side
@@ -86,12 +88,15 @@ class Report:
     bound: float | None = None
     gap: float | None = None
     version: str = ""
+    steps: tuple[Mapping[str, Any], ...] = ()
+    form: str = ""
 
     def to_json(self) -> str:
         """Return the report as JSON text, with one line for every group and parameter."""
         body = {"schema": SCHEMA, **vars(self), "input": vars(self.input), "output": vars(self.output)}
         body["groups"] = [vars(g) for g in self.groups]
         body["frozen"] = [vars(f) for f in self.frozen]
+        body["steps"] = list(self.steps)
         body["verify"] = None if self.verify is None else vars(self.verify)
         return _text(body) + "\n"
 
@@ -150,4 +155,5 @@ def _parts(body: Mapping[str, Any]) -> dict[str, Any]:
         "kept": kept,
         "verify": None if body["verify"] is None else Agreement(**body["verify"]),
         "warnings": tuple(body["warnings"]),
+        "steps": tuple(body.get("steps", ())),
     }

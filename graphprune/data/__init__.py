@@ -1,0 +1,20 @@
+"""Samples for a model: opened from files, folders, functions or Python objects, checked against its inputs first."""
+
+from __future__ import annotations
+
+from .opening import load_function, open_samples
+from .preprocess import Preprocess
+from .samples import Batch, Samples, Source
+from .spec import InputSpec, specs_of_arrays, specs_of_model
+
+__all__ = [
+    "Batch",
+    "InputSpec",
+    "Preprocess",
+    "Samples",
+    "Source",
+    "load_function",
+    "open_samples",
+    "specs_of_arrays",
+    "specs_of_model",
+]

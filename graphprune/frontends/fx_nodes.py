@@ -1,0 +1,59 @@
+"""What the walk over a captured graph asks about single nodes, sizes and tensors."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import fx
+
+from .fx_context import op_name
+
+
+def identity(tensor: torch.Tensor) -> Any:
+    """Return what two names of one tensor share."""
+    if tensor.device.type == "meta" or not tensor.numel():
+        return id(tensor)
+    return tensor.data_ptr(), tuple(tensor.shape), tensor.stride(), tensor.dtype
+
+
+def hint(size: Any) -> int | None:
+    """Return a size at the example's sizes, None where it depends on the data."""
+    if isinstance(size, torch.SymInt):
+        hint = size.node.hint
+        return None if hint is None else int(hint)
+    return int(size)
+
+
+def path(node: fx.Node) -> str:
+    """Return the path of the innermost module that a node was called in."""
+    stack = node.meta.get("nn_module_stack")
+    # torch.export marks repeated calls: block.norm@1
+    return str(next(reversed(stack.values()))[0]).partition("@")[0] if stack else ""
+
+
+def reads_data(node: fx.Node) -> bool:
+    """Tell whether a node makes a number of a tensor's values, not of its sizes."""
+    return any(isinstance(n.meta.get("val"), torch.Tensor) for n in node.all_input_nodes) and op_name(node) not in (
+        "sym_size", "sym_numel", "sym_stride", "sym_storage_offset", "size", "numel", "stride",
+    )  # fmt: skip
+
+
+def only_checks(node: fx.Node) -> bool:
+    """Tell whether a node has no result but may raise."""
+    return op_name(node).startswith(("_assert", "sym_constrain", "_guards_fn")) or not node.all_input_nodes
+
+
+def where_in_code(node: fx.Node) -> str | None:
+    """Return file:line of the user's code that made a node, where torch kept it."""
+    lines = [line.strip() for line in (node.meta.get("stack_trace") or "").splitlines()]
+    inside = f'File "{Path(torch.__file__).parent}{os.sep}'
+    places: Iterator[str] = (x for x in reversed(lines) if x.startswith("File ") and not x.startswith(inside))
+    last = next(places, None)
+    if last is None:
+        return None
+    file, _, rest = last.removeprefix('File "').partition('", line ')
+    return f"{file}:{rest.partition(',')[0]}"

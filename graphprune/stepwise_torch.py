@@ -1,0 +1,30 @@
+"""Pruning torch modules in steps; see ``stepwise``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from .frontends.fx import TorchSource, trace_call
+from .stepwise import World
+from .verify import Verification
+from .verify_torch import Reference, verify_module
+
+if TYPE_CHECKING:
+    from .fitting import Apply, Fitted
+    from .graph import Graph
+    from .pipeline import Opened
+
+
+def torch_world(apply: Apply, reference: Callable[[], Reference | None]) -> World:
+    """Return what steps do to torch modules: ``reference`` gives the one that ``apply`` made for its last plan."""
+
+    def again(before: Graph, module: Any) -> Graph:
+        source: TorchSource = before.source
+        return trace_call(module, source.args, source.kwargs, source.dynamic_shapes)
+
+    def verify(now: Opened, fitted: Fitted, seed: int) -> Verification:
+        module = fitted.model.module
+        return verify_module(now.graph, now.groups, fitted.plan, module, seed=seed, reference=reference())
+
+    return World(apply, lambda fitted: fitted.model.module, again, verify)

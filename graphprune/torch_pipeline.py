@@ -1,0 +1,154 @@
+"""All steps in a row for a torch module: trace, couple, score, solve, rewrite, count, verify."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from . import fitting
+from .backends.module import Rewritten, rewritten
+from .checkpoint import Recipe, note
+from .cost import Metric
+from .count import count
+from .coupling import couple
+from .errors import UsageError
+from .frontends.fx import TorchSource, trace, trace_call
+from .graph import Graph
+from .pipeline import (
+    Opened,
+    Settings,
+    check_patterns,
+    check_settings,
+    groups_of_plan,
+    trained_notes,
+    version,
+    warnings_of,
+)
+from .plan import Plan
+from .report.build import agreement_of, budget_of, finite, frozen_of, groups_of, kept_of, side
+from .report.report import Report
+from .stepwise import Stepped, fit_in_steps
+from .stepwise_torch import torch_world
+from .verify_torch import Reference, reference_of, verify_module
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class PrunedModule:
+    """What a run gives: the smaller module, the report on it, the plan it follows, and how it was made."""
+
+    module: nn.Module
+    report: Report
+    plan: Plan
+    rewritten: Rewritten
+
+
+@dataclass(frozen=True)
+class _InMemory:
+    """A module has no file: its bytes are those of its tensors."""
+
+    bytes: int
+    warnings: tuple[str, ...] = ()
+
+
+class _Applying:
+    """Rewrites and counts for the solver; remembers the reference of the last plan for verification."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+        self.reference: Reference | None = None
+
+    def __call__(self, opened: Opened, plan: Plan, progress: Progress) -> fitting.Fitted:
+        """Rewrite by a plan, trace the result and count on it."""
+        graph, groups = opened.graph, opened.groups
+        source: TorchSource = graph.source
+        progress("rewrite")
+        self.reference = reference_of(graph, groups, plan, seed=self.seed)
+        done = rewritten(graph, plan, groups, reference=self.reference)
+        progress("count")
+        small = trace_call(done.module, source.args, source.kwargs, source.dynamic_shapes)
+        after: dict[Metric, float] = dict(count(small))
+        return fitting.Fitted(plan, done, dict(groups.costs.full), after)
+
+
+def run_module(
+    model: Any, example_inputs: Any, settings: Settings, progress: Progress, *, dynamic_shapes: Any = None
+) -> PrunedModule:
+    """Prune a torch module, or an exported program, until it fits the budget; the original is not changed.
+
+    Raises what ``pipeline.prune`` raises.
+    """
+    _check(settings)
+    progress("trace")
+    graph = trace(model, example_inputs, dynamic_shapes=dynamic_shapes)
+    opened = _opened(graph, settings, progress)
+    apply = _Applying(settings.seed)
+    stepped = _fitted(opened, settings, progress, apply)
+    fitted, plan, done, found = stepped.fitted, stepped.fitted.plan, stepped.fitted.model, stepped.check
+    if found is None:
+        progress("verify")
+        found = verify_module(graph, opened.groups, plan, done.module, seed=settings.seed, reference=apply.reference)
+    report = Report(
+        input=side(fitted.before),
+        output=side(fitted.after),
+        budget=budget_of(settings.budget, plan),
+        method=plan.method,
+        seed=plan.seed,
+        groups=groups_of(opened.groups, plan),
+        frozen=frozen_of(opened.groups),
+        kept=kept_of(graph, opened.groups, plan),
+        verify=agreement_of(found),
+        warnings=(*warnings_of(opened, plan, found), *fitted.notes, *trained_notes(stepped), *_on_form(done)),
+        objective=finite(plan.objective),
+        bound=finite(plan.bound),
+        gap=finite(plan.gap),
+        version=version(),
+        steps=tuple(step.to_dict() for step in stepped.steps),
+        form=done.form,
+    )
+    # After training between steps, the module was made of the step before, and the recipe is to start at the original.
+    made = done if stepped.check is None else rewritten(graph, plan, opened.groups)
+    note(done.module, Recipe.of(graph, plan, made))
+    return PrunedModule(done.module, report, plan, done)
+
+
+def _fitted(opened: Opened, settings: Settings, progress: Progress, apply: _Applying) -> Stepped:
+    if settings.plan is not None:
+        return Stepped(fitting.follow(opened, settings, progress, apply), ())
+    if settings.steps == 1:
+        return Stepped(fitting.fit(opened, settings, progress, apply), ())
+    world = torch_world(apply, lambda: apply.reference)
+    return fit_in_steps(opened, settings, settings.steps, progress, train=settings.train, world=world)
+
+
+def _check(settings: Settings) -> None:
+    """Raise UsageError for settings that make no sense for a torch module, before any work."""
+    check_settings(settings)
+    if settings.min_width < 1:
+        words, hint = "modules of torch keep at least one unit of every group", "give min_width=1 or more"
+        raise UsageError("min-width", words, where="min_width", hint=hint)
+    if settings.input_shapes:
+        words, hint = "input_shapes are for ONNX models", "a torch module is traced at the sizes of example_inputs"
+        raise UsageError("input-shapes", words, where="input_shapes", hint=hint)
+
+
+def _opened(graph: Graph, settings: Settings, progress: Progress) -> Opened:
+    """Couple with the settings' options, or those of their plan."""
+    progress("couple")
+    if settings.plan is not None:
+        groups = groups_of_plan(graph, settings.plan, settings)
+    else:
+        check_patterns(graph, settings.keep)
+        groups = couple(graph, keep=settings.keep, allow_inexact=settings.allow_inexact)
+    return Opened(_InMemory(int(groups.costs.full["size"])), graph, groups)  # type: ignore[arg-type]
+
+
+def _on_form(done: Rewritten) -> tuple[str, ...]:
+    """Say where the module is not, or not wholly, the user's class."""
+    if done.form == "graph module" and done.reason:
+        return (f"the result is a torch.fx.GraphModule: {done.reason}",)
+    return (done.reason,) if done.reason else ()
