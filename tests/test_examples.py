@@ -3,19 +3,19 @@
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import onnx
-import pytest
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 MODEL = EXAMPLES / "text_direction.onnx"
 
 
 def run(script: Path, *arguments: str, folder: Path) -> str:
-    environment = {**os.environ, "PYTHONWARNINGS": "error"}
+    environment = {**os.environ, "PYTHONWARNINGS": "error", "OMP_NUM_THREADS": "1"}
     command = [sys.executable, str(script), *arguments]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -28,9 +28,23 @@ def widths_of_convolutions(path: Path) -> list[int]:
     return [shapes[n.input[1]][0] for n in graph.node if n.op_type == "Conv"]
 
 
-@pytest.mark.parametrize("script", sorted(EXAMPLES.glob("*.py")), ids=lambda p: p.name)
-def test_script_writes_a_smaller_model(script: Path, tmp_path: Path) -> None:
-    words = run(script, "out.onnx", folder=tmp_path)
+def test_every_script_is_run_here() -> None:
+    assert {p.name for p in EXAMPLES.glob("*.py")} == {"prune_text_direction.py", "prune_module.py"}
+
+
+def test_a_module_is_pruned_trained_saved_and_loaded(tmp_path: Path) -> None:
+    words = run(EXAMPLES / "prune_module.py", folder=tmp_path)
+    part = dict(re.findall(r"^(\S+): +([\d.]+)%", words, re.MULTILINE))
+    accuracy = {name: float(value) for name, value in part.items()}
+    assert list(accuracy) == ["trained", "pruned", "fine-tuned", "loaded"]
+    assert accuracy["trained"] > 95
+    assert accuracy["pruned"] + 20 < accuracy["fine-tuned"] == accuracy["loaded"]
+    assert "a module class: Stripes" in words
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_steps_write_a_smaller_model(tmp_path: Path) -> None:
+    words = run(EXAMPLES / "prune_text_direction.py", "out.onnx", folder=tmp_path)
     assert "wrote out.onnx" in words
     onnx.checker.check_model(onnx.load(tmp_path / "out.onnx"))
     before, after = widths_of_convolutions(MODEL), widths_of_convolutions(tmp_path / "out.onnx")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -41,6 +42,8 @@ def class_copy(module: nn.Module, cuts: Mapping[str, Cut], edits: Iterable[Edit]
     for name, tensor in (*stored_tensors(module), *_plain_tensors(module, cuts)):
         if name in cuts and id(tensor) not in memo:
             memo[id(tensor)] = sliced(tensor, cuts[name])
+    for part in module.modules():  # every module has a dozen empty registries of hooks, which are slow to copy
+        memo.update((id(held), OrderedDict()) for held in vars(part).values() if type(held) is OrderedDict and not held)
     result: nn.Module = copy.deepcopy(module, memo)
     apply_edits(result, edits)
     return result

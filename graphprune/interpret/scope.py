@@ -92,7 +92,7 @@ class Scope:
             for key in (name, f"{name}@tensor", f"{name}@value", f"{name}@settled"):
                 self.nodes.pop(key, None)
             for table in (self.hosts, self.literals, self.constants, self.carried, self.aliases):
-                table.pop(name, None)  # type: ignore[attr-defined]
+                table.pop(name, None)
 
     def outer(self, name: str) -> fx.Node:
         """Return what a body captured under a name, as a node of this graph, which is around it."""

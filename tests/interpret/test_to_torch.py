@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,7 @@ import pytest
 import torch
 from against_onnxruntime import assert_same, difference, reference
 from onnx import TensorProto, helper
-from onnx_models import Net
+from onnx_models import IR_OF_OPSET, Net
 from torch import fx, nn
 
 import graphprune as gp
@@ -82,6 +84,29 @@ def test_a_path_a_model_and_a_graph_are_the_same(tmp_path: Path) -> None:
     onnx.save(model, path)
     for source in (path, str(path), model, gp.trace(model, input_shapes={"image": [1, 3, 6, 6]})):
         assert_same(model, {"image": X}, module=to_torch(source).eval())
+
+
+@pytest.mark.parametrize("opset", sorted(IR_OF_OPSET))
+def test_every_opset(opset: int) -> None:
+    """Where meanings and ways of saying have changed: softmax, clip, dropout, squeeze, reductions, slices, padding."""
+    net = Net(opset=opset)
+    x = net.input("n", 3, 8, 8, name="image")
+
+    def said(op: str, x: str, name: str, *values: int, since: int, **attrs: int) -> str:
+        if opset < since:
+            return net.op(op, x, **{name: list(values)}, **attrs)
+        return net.op(op, x, net.ints(*values), **attrs)
+
+    y = net.op("Relu", net.batch_norm(net.conv(x, 3, 4, 3), 4))
+    y = net.op("Clip", y, min=0.0, max=6.0) if opset < 11 else net.op("Clip", y, net.scalar(0), net.scalar(6))
+    y = said("Pad", y, "pads", 0, 0, 1, 0, 0, 0, 0, 1, since=11)
+    y = net.op("Dropout", net.op("MaxPool", y, kernel_shape=[2, 2], strides=[2, 2]))
+    y = said("Squeeze", said("Unsqueeze", y, "axes", 2, since=13), "axes", 2, since=13)
+    z = said("ReduceSum", said("ReduceMean", y, "axes", 3, since=18, keepdims=0), "axes", 2, since=13, keepdims=0)
+    z = net.op("Slice", z, starts=[1], ends=[4], axes=[1]) if opset < 10 else net.op(
+        "Slice", z, net.ints(1), net.ints(4), net.ints(1))  # fmt: skip
+    made = net.op("Concat", net.op("Softmax", y, axis=1), net.op("LogSoftmax", y, axis=2), axis=1)
+    assert_same(net.model(made, z), {"image": np.random.default_rng(opset).random((2, 3, 8, 8), np.float32)})
 
 
 def test_names_that_torch_cannot_spell() -> None:
@@ -245,6 +270,18 @@ def test_an_unknown_attribute_is_not_ignored() -> None:
         patch.setattr(build, "model_of", lambda m: m)
         with pytest.raises(ModelError, match="'surprise' of Relu"):
             to_torch(model)
+
+
+def test_without_torch_one_error_says_what_to_install() -> None:
+    words = (
+        "import sys; sys.modules['torch'] = None\n"
+        "from graphprune.errors import GraphpruneError\n"
+        "try:\n    import graphprune.interpret\n"
+        "except GraphpruneError as error:\n    print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True, check=True)
+    assert "needs torch" in done.stdout
+    assert "graphprune[torch]" in done.stdout
 
 
 def test_text_is_refused() -> None:
