@@ -68,14 +68,12 @@ def main() -> None:
     data = {"images": images[:200].numpy(), "labels": labels[:200].numpy()}
     small, report = gp.prune(module, example_inputs=images[:1], budget=0.1, method="fisher", data=data)
     kept = report.output.macs / report.input.macs
-    print(
-        f"pruned:     {accuracy(small, *unseen):.1%}, with {kept:.0%} of the MACs; a {report.form}: {type(small).__name__}"
-    )
+    form = f"a {report.form}: {type(small).__name__}"
+    print(f"pruned:     {accuracy(small, *unseen):.1%}, with {kept:.0%} of the MACs; {form}")
 
     tuned, told = gp.finetune(small, teacher=module, data={"images": images.numpy()}, epochs=3)
-    print(
-        f"fine-tuned: {accuracy(tuned, *unseen):.1%}; agreement with the original on held-out images {told.after.agreement:.1%}"
-    )
+    agreed = f"{told.after.agreement:.1%} agreement with the original on held-out images"
+    print(f"fine-tuned: {accuracy(tuned, *unseen):.1%}; {agreed}")
 
     with tempfile.TemporaryDirectory() as folder:
         gp.save(tuned, Path(folder) / "stripes.safetensors")

@@ -28,9 +28,8 @@ if TYPE_CHECKING:
     from .report.report import Report
     from .scores import Scores
     from .solve import solve
-    from .tracing import trace
     from .views import to_networkx
-    from .worlds import rewrite, verify
+    from .worlds import rewrite, trace, verify
 
     __version__: str
 
@@ -55,7 +54,7 @@ _HOMES = {
     "solve": "solve",
     "to_networkx": "views",
     "to_torch": "interpret",
-    "trace": "tracing",
+    "trace": "worlds",
     "verify": "worlds",
 }
 

@@ -125,7 +125,7 @@ def prune(
         goal, method, options, steps, seed, min_width, multiple, tuple(keep), allow_inexact, dict(input_shapes or {}),
         plan, train,
     )  # fmt: skip
-    from .tracing import is_torch
+    from .worlds import is_torch
 
     if is_torch(model):
         from .torch_pipeline import run_module

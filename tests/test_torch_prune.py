@@ -226,7 +226,7 @@ def test_example_inputs_are_not_for_files() -> None:
 
 
 def test_files_are_pruned_without_torch() -> None:
-    code = "import sys, graphprune.pipeline, graphprune.tracing as t; t.is_torch(1); assert 'torch' not in sys.modules"
+    code = "import sys, graphprune.pipeline, graphprune.worlds as t; t.is_torch(1); assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

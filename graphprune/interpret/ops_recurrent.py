@@ -1,7 +1,7 @@
 """RNN, GRU and LSTM: both directions, initial states, peepholes, clipping, sequence lengths, any activations.
 
 Steps run in Python over whole batches and both directions are computed one after the other; states of sequences that
-have ended stay as they were, and their outputs are zero, as in onnxruntime. The usual LSTM goes to torch's own.
+have ended stay as they were, and their outputs are zero, as in onnxruntime. The usual ones go to torch's own (recurrent_fused).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from .recurrent_activations import Function, activations_of
+from .recurrent_fused import can_fuse, fused
 from .registry import register
 
 
@@ -81,10 +82,13 @@ def _time_first(x: Tensor, layout: int) -> Tensor:
 def _results(runs: list[tuple[Tensor, ...]], layout: int) -> tuple[Tensor, ...]:
     """Stack the directions: outputs (steps, directions, batch, hidden), states (directions, batch, hidden)."""
     y = torch.stack([r[0] for r in runs], 1)
-    states = [torch.stack(s) for s in zip(*(r[1:] for r in runs), strict=True)]
-    if layout:
-        return y.permute(2, 0, 1, 3), *(s.transpose(0, 1) for s in states)
-    return y, *states
+    return _laid_out((y, *(torch.stack(s) for s in zip(*(r[1:] for r in runs), strict=True))), layout)
+
+
+def _laid_out(made: tuple[Tensor, ...], layout: int) -> tuple[Tensor, ...]:
+    """Put the batch first where the layout says so."""
+    y, *states = made
+    return (y.permute(2, 0, 1, 3), *(s.transpose(0, 1) for s in states)) if layout else made
 
 
 def _initial(state: Tensor | None, x: Tensor, hidden: int, count: int, layout: int) -> Tensor:
@@ -114,6 +118,8 @@ def rnn(
     x = _time_first(x, layout)
     reversals = _directions(direction)
     first = _initial(initial_h, x, r.shape[-1], len(reversals), layout)
+    if activations is None and clip is None and sequence_lens is None and can_fuse(x, w, r, first):
+        return _laid_out(fused("rnn_tanh", x, w, r, b, (first,), reversals), layout)
     functions = activations_of(activations, activation_alpha, activation_beta, ["Tanh"], len(reversals))
     limit, runs = _limit(clip), []
     for d, reverse in enumerate(reversals):
@@ -140,6 +146,9 @@ def gru(
     x = _time_first(x, layout)
     reversals = _directions(direction)
     first = _initial(initial_h, x, r.shape[-1], len(reversals), layout)
+    plain = activations is None and clip is None and sequence_lens is None and linear_before_reset
+    if plain and can_fuse(x, w, r, first):
+        return _laid_out(fused("gru", x, w, r, b, (first,), reversals), layout)
     functions = activations_of(activations, activation_alpha, activation_beta, ["Sigmoid", "Tanh"], len(reversals))
     limit, runs = _limit(clip), []
     for d, reverse in enumerate(reversals):
@@ -186,6 +195,9 @@ def lstm(
     reversals = _directions(direction)
     first = _initial(initial_h, x, r.shape[-1], len(reversals), layout)
     cells = _initial(initial_c, x, r.shape[-1], len(reversals), layout)
+    plain = activations is None and clip is None and sequence_lens is None and p is None and not input_forget
+    if plain and can_fuse(x, w, r, first, cells):
+        return _laid_out(fused("lstm", x, w, r, b, (first, cells), reversals), layout)
     functions = activations_of(
         activations, activation_alpha, activation_beta, ["Sigmoid", "Tanh", "Tanh"], len(reversals)
     )

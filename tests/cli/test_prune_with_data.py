@@ -9,9 +9,9 @@ import numpy as np
 import onnx
 import pytest
 from commands import Shell
+from graphprune.passes.taylor import Taylor
 
 import graphprune as gp
-from graphprune.passes.taylor import Taylor
 from graphprune.runtime import real_inputs
 
 
@@ -35,7 +35,9 @@ def report_of(shell: Shell, *arguments: object) -> dict[str, object]:
 
 
 def test_a_method_scores_on_the_data_given(shell: Shell, data: Path) -> None:
-    report_of(shell, "--budget", "0.6", "--method", "taylor", "--data", data, "--samples", "16", "--save-plan", "p.json")
+    report_of(
+        shell, "--budget", "0.6", "--method", "taylor", "--data", data, "--samples", "16", "--save-plan", "p.json"
+    )
     graph = gp.trace("m.onnx")
     groups = gp.couple(graph)
     scores = Taylor(data=str(data), samples=16)(graph, groups)

@@ -24,7 +24,7 @@ from graphprune.errors import GraphpruneError, ModelError, UsageError
 from graphprune.frontends.fx_capture import capture
 from graphprune.frontends.fx_dataless import UncapturableError
 from graphprune.graph import Graph
-from graphprune.tracing import trace
+from graphprune.worlds import trace
 
 
 class Two(nn.Module):
@@ -476,7 +476,7 @@ def test_onnx_models_are_traced_without_torch(tmp_path: Path) -> None:
     module, inputs = made("mlp")
     path = tmp_path / "mlp.onnx"
     path.write_bytes(exported(module, inputs).SerializeToString())
-    code = f"import sys; from graphprune.tracing import trace; trace({str(path)!r}); sys.exit('torch' in sys.modules)"
+    code = f"import sys; from graphprune.worlds import trace; trace({str(path)!r}); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

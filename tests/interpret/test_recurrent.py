@@ -8,8 +8,11 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+import torch
 from against_onnxruntime import assert_same, grads
 from onnx_models import Net
+
+from graphprune.interpret import to_torch
 
 GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}
 STEPS, BATCH, INPUT, HIDDEN = 6, 3, 5, 4
@@ -75,3 +78,30 @@ def test_other_lengths_of_the_sequence() -> None:
     for steps, batch in ((3, 2), (8, 1)):
         x = np.random.default_rng(steps).standard_normal((steps, batch, INPUT)).astype(np.float32)
         module = assert_same(model, {"x": x}, module=module)
+
+
+@pytest.mark.parametrize("direction", ["forward", "reverse", "bidirectional"])
+@pytest.mark.parametrize("op", list(GATES))
+def test_at_once_and_step_by_step_are_the_same(op: str, direction: str) -> None:
+    """Full lengths say nothing new, but take the way step by step; gradients agree too, and those of each sample."""
+    extra = {"linear_before_reset": 1} if op == "GRU" else {}
+    model = net_of(op, direction, states=True, lengths=True, **extra)
+    module = to_torch(model)
+    full = {"x": FEEDS["x"], "lengths": np.full(BATCH, STEPS, np.int32)}
+    slow = grads(module, full)
+    without = net_of(op, direction, states=True, **extra)  # the same seed, so the same weights
+    fast = grads(to_torch(without), {"x": FEEDS["x"]})
+    for name, gradient in slow.items():
+        assert gradient is not None
+        assert torch.allclose(gradient, fast[name], atol=1e-5), name  # type: ignore[arg-type]
+    fixed = to_torch(net_of(op, direction, **extra)).eval()
+    weights = {n: p.detach() for n, p in fixed.named_parameters()}
+
+    def loss(values: dict[str, torch.Tensor], x: torch.Tensor) -> torch.Tensor:
+        return torch.func.functional_call(fixed, values, (x[:, None],))[0].square().sum()
+
+    each = torch.func.vmap(torch.func.grad(loss), (None, 1))(weights, torch.from_numpy(FEEDS["x"]))
+    whole = torch.func.grad(lambda v: torch.func.functional_call(fixed, v, (torch.from_numpy(FEEDS["x"]),))[0]
+                            .square().sum())(weights)  # fmt: skip
+    for name, gradient in whole.items():
+        assert torch.allclose(each[name].sum(0), gradient, atol=1e-4), name
