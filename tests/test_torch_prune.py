@@ -239,3 +239,14 @@ def test_the_plan_of_a_run_makes_the_same_module() -> None:
     done = run_module(module, args, Settings(Budget.parse(0.5)), lambda _stage: None)
     again, _ = gp.prune(module, example_inputs=args, plan=Plan.from_json(done.plan.to_json()))
     assert far(run(again, args), run(done.module, args)) == 0
+
+
+def test_rewrite_and_verify_go_by_what_was_traced() -> None:
+    from graphprune.worlds import rewrite, verify
+
+    module, args, graph, groups = opened("resnet_basic")
+    plan = random_plan(groups, 1)
+    small = rewrite(graph, plan, groups)
+    assert type(small) is type(module)
+    assert verify(graph, groups, plan, small).max_rel < 1e-5
+    assert far(run(small, args), run(with_zeros(module, graph, groups, plan), args)) < 1e-5

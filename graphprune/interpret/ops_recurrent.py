@@ -1,7 +1,8 @@
 """RNN, GRU and LSTM: both directions, initial states, peepholes, clipping, sequence lengths, any activations.
 
 Steps run in Python over whole batches and both directions are computed one after the other; states of sequences that
-have ended stay as they were, and their outputs are zero, as in onnxruntime. The usual ones go to torch's own (recurrent_fused).
+have ended stay as they were, and their outputs are zero, as in onnxruntime. The usual ones are left to torch's own
+(recurrent_fused).
 """
 
 from __future__ import annotations
@@ -118,7 +119,7 @@ def rnn(
     x = _time_first(x, layout)
     reversals = _directions(direction)
     first = _initial(initial_h, x, r.shape[-1], len(reversals), layout)
-    if activations is None and clip is None and sequence_lens is None and can_fuse(x, w, r, first):
+    if activations is None and clip is None and sequence_lens is None and can_fuse():
         return _laid_out(fused("rnn_tanh", x, w, r, b, (first,), reversals), layout)
     functions = activations_of(activations, activation_alpha, activation_beta, ["Tanh"], len(reversals))
     limit, runs = _limit(clip), []
@@ -147,7 +148,7 @@ def gru(
     reversals = _directions(direction)
     first = _initial(initial_h, x, r.shape[-1], len(reversals), layout)
     plain = activations is None and clip is None and sequence_lens is None and linear_before_reset
-    if plain and can_fuse(x, w, r, first):
+    if plain and can_fuse():
         return _laid_out(fused("gru", x, w, r, b, (first,), reversals), layout)
     functions = activations_of(activations, activation_alpha, activation_beta, ["Sigmoid", "Tanh"], len(reversals))
     limit, runs = _limit(clip), []
@@ -196,7 +197,7 @@ def lstm(
     first = _initial(initial_h, x, r.shape[-1], len(reversals), layout)
     cells = _initial(initial_c, x, r.shape[-1], len(reversals), layout)
     plain = activations is None and clip is None and sequence_lens is None and p is None and not input_forget
-    if plain and can_fuse(x, w, r, first, cells):
+    if plain and can_fuse():
         return _laid_out(fused("lstm", x, w, r, b, (first, cells), reversals), layout)
     functions = activations_of(
         activations, activation_alpha, activation_beta, ["Sigmoid", "Tanh", "Tanh"], len(reversals)

@@ -10,9 +10,9 @@ GATES = {"lstm": (0, 2, 3, 1), "gru": (1, 0, 2), "rnn_tanh": (0,)}
 _CALLS = {"lstm": torch.lstm, "gru": torch.gru, "rnn_tanh": torch.rnn_tanh}
 
 
-def can_fuse(*tensors: Tensor) -> bool:
-    """Tell whether torch's own can be used: not under ``vmap``, which has no rule for it."""
-    return not any(torch._C._functorch.is_batchedtensor(t) for t in tensors)
+def can_fuse() -> bool:
+    """Tell whether torch's own can be used: not inside those of ``torch.func``; ``vmap`` has no rule for it."""
+    return torch._C._functorch.maybe_current_level() is None
 
 
 def fused(
