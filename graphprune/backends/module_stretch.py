@@ -109,7 +109,10 @@ class Stretch:
             return None
         alone, program = self.alone
         mine = calls(program.graph)
-        region = [n for n in calls(self.source.program.graph) if _inside(path_of(n), self.path)][: len(mine)]
+        every = calls(self.source.program.graph)
+        # One stretch from its first node on: a layer that is shared (one activation for all) has its path elsewhere.
+        start = next((k for k, n in enumerate(every) if _inside(path_of(n), self.path)), 0)
+        region = every[start : start + len(mine)]
         if not aligned(region, mine):
             return None
         inputs = self._place_inputs(alone, program)

@@ -327,3 +327,37 @@ def test_a_capture_tells_a_right_module_from_a_wrong_one(name: str) -> None:
     layer = next(m for m in small.modules() if isinstance(m, nn.Conv2d | nn.Linear))
     layer.register_forward_hook(lambda _m, _i, y: y + 0)
     assert not captures_as(small, graph.source, mended, cuts)
+
+
+class Chunks(nn.Module):
+    """Halves that pruning leaves uneven, and one activation that every layer of the model shares."""
+
+    def __init__(self, act: nn.Module) -> None:
+        super().__init__()
+        self.wide, self.inner, self.join, self.act = (
+            nn.Conv2d(8, 12, 1),
+            nn.Conv2d(6, 6, 3, 1, 1),
+            nn.Conv2d(18, 8, 1),
+            act,
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        a, b = self.act(self.wide(x)).chunk(2, 1)
+        return self.join(torch.cat([a, b, self.act(self.inner(b))], 1))
+
+
+def test_a_child_with_a_shared_layer_becomes_a_graph_within_the_class() -> None:
+    torch.manual_seed(0)
+    act = nn.SiLU()
+    module = nn.Sequential(nn.Conv2d(3, 8, 3), act, Chunks(act), act, nn.Conv2d(8, 4, 1)).eval()
+    graph = trace(module, torch.randn(2, 3, 9, 9))
+    groups = couple(graph)
+    keep = {g.id: tuple(range(k, 2 * k + 2)) for k, g in enumerate(g for g in groups.groups if g.size == 6)}
+    assert len(keep) == 3, "two halves and what comes of the second"
+    keep = {g.id: keep.get(g.id, tuple(range(g.size)))[: g.size] for g in groups.groups}
+    plan = Plan(keep, {g.id: g.size for g in groups.groups}, groups.fingerprint)
+    done = rewritten(graph, plan, groups)
+    assert (done.form, done.graphs) == ("module class", ("2",))
+    assert matches(done.module, reference_of(graph, groups, plan)) == ""
+    x = torch.randn(5, 3, 9, 9)
+    assert far(run(done.module, (x,)), run(with_zeros(module, graph, groups, plan), (x,))) < 1e-5

@@ -22,7 +22,7 @@ from graphprune.errors import ModelError
 from graphprune.interpret import to_torch
 from graphprune.interpret.tensors import to_tensor
 
-SLOW_TO_MAKE = ("averagepool", "lppool", "maxpool")
+SLOW_TO_MAKE = ("averagepool", "flexattention", "lppool", "maxpool", "softmax_cross_entropy_loss")
 ELSEWHERE = (
     "adagrad", "adam", "ai_onnx_ml", "image_decoder", "melweightmatrix", "momentum", "regex_full_match",
     "string_concat",
@@ -125,7 +125,7 @@ def test_operator_spelt_out(module: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("module", SLOW_TO_MAKE)
-def test_pooling(module: str) -> None:
+def test_slow_operator(module: str) -> None:
     assert cases_of(module)
     for case in fitting(module):
         check(case)
