@@ -20,6 +20,7 @@ from .graph import Graph, Node
 from .groups import Frozen, Group, Groups, IntArray, Kind, Member, Role
 from .layout import Layout, kept_by
 from .plan import Plan
+from .uncollected import uncollected
 from .units import IRREGULAR, MIXED, NO_REASON, Units, solve_units
 
 ARGUMENTS = {
@@ -111,6 +112,7 @@ def _freeze_dynamic(graph: Graph, facts: Facts) -> None:
             facts.freeze(dim, "its size follows the model's input")
 
 
+@uncollected
 def couple(graph: Graph, *, keep: Sequence[str] = (), allow_inexact: bool = False) -> Groups:
     """Return the groups of units of a graph, what is frozen and why, and what widths cost.
 

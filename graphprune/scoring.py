@@ -10,6 +10,7 @@ import numpy as np
 
 from .errors import ModelError, UsageError
 from .scores import FloatArray, Objective, Scores
+from .uncollected import uncollected
 
 if TYPE_CHECKING:
     from .graph import Graph
@@ -38,6 +39,7 @@ class ScoringPass(Protocol):
         ...
 
 
+@uncollected
 def collect(
     method: ScoringPass,
     weights: Weights,

@@ -18,6 +18,7 @@ from .plan import Plan
 from .relaxation import lower_bound
 from .scores import Scores
 from .search import enumerate_all, few, search, stretch, use_up
+from .uncollected import uncollected
 
 PART = 0.98
 """The part of the binding limit that should be used."""
@@ -55,6 +56,7 @@ class Rules:
         return Choices.of(widths, tables)
 
 
+@uncollected
 def solve(
     groups: Groups,
     scores: Scores,

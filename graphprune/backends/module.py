@@ -20,6 +20,7 @@ from ..graph import Graph
 from ..groups import Groups
 from ..layout import Kept, kept_by
 from ..plan import Plan
+from ..uncollected import uncollected
 from ..verify_torch import Reference, matches, reference_of
 from .fx import graph_module, mend
 from .fx_batch import free_batch
@@ -57,6 +58,7 @@ def rewrite_module(graph: Graph, plan: Plan, groups: Groups | None = None) -> nn
     return rewritten(graph, plan, groups).module
 
 
+@uncollected
 def rewritten(
     graph: Graph,
     plan: Plan,

@@ -42,11 +42,39 @@ def class_copy(module: nn.Module, cuts: Mapping[str, Cut], edits: Iterable[Edit]
     for name, tensor in (*stored_tensors(module), *_plain_tensors(module, cuts)):
         if name in cuts and id(tensor) not in memo:
             memo[id(tensor)] = sliced(tensor, cuts[name])
-    for part in module.modules():  # every module has a dozen empty registries of hooks, which are slow to copy
-        memo.update((id(held), OrderedDict()) for held in vars(part).values() if type(held) is OrderedDict and not held)
-    result: nn.Module = copy.deepcopy(module, memo)
+    result: nn.Module = _copied(module, memo)
     apply_edits(result, edits)
     return result
+
+
+def _copied(value: Any, memo: dict[int, Any]) -> Any:
+    """Do what ``copy.deepcopy`` does, which takes its time over the dozen registries that every module has."""
+    kind = type(value)
+    if kind in _ATOMS:
+        return value
+    if id(value) in memo:
+        return memo[id(value)]
+    if kind is dict or kind is OrderedDict:
+        made = memo[id(value)] = kind()
+        made.update((_copied(k, memo), _copied(v, memo)) for k, v in value.items())
+        return made
+    if kind is set and all(type(held) in _ATOMS for held in value):
+        memo[id(value)] = set(value)
+        return memo[id(value)]
+    if kind is tuple and all(type(held) in _ATOMS for held in value):
+        return value
+    if isinstance(value, nn.Module) and not any(name in vars(base) for base in kind.__mro__[:-1] for name in _OWN_WAYS):
+        state = value.__getstate__()
+        if type(state) is dict:
+            module = memo[id(value)] = object.__new__(kind)
+            module.__setstate__({name: _copied(held, memo) for name, held in state.items()})
+            return module
+    return copy.deepcopy(value, memo)
+
+
+_OWN_WAYS = ("__deepcopy__", "__reduce__", "__reduce_ex__", "__getnewargs__", "__getnewargs_ex__", "__new__")
+"""What a class has that is copied in a way of its own."""
+_ATOMS = {type(None), bool, int, float, complex, str, bytes, type, torch.dtype, torch.device, torch.Size}
 
 
 def _plain_tensors(module: nn.Module, cuts: Mapping[str, Cut]) -> Iterator[tuple[str, torch.Tensor]]:

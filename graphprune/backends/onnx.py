@@ -23,6 +23,7 @@ from ..graph import Array, Graph, Node
 from ..groups import Groups, IntArray
 from ..layout import Kept, kept_by
 from ..plan import Plan
+from ..uncollected import uncollected
 from .onnx_constants import ConstantEdits, uses_of
 from .onnx_protos import add_initializer, add_node, copy_fields, drop_unused, set_attribute, stored_as
 from .onnx_values import changed_values, corrections, resolve_reshape
@@ -31,6 +32,7 @@ TO_THE_END = np.iinfo(np.int32).max
 """An end of a Slice that no axis reaches."""
 
 
+@uncollected
 def rewrite(graph: Graph, plan: Plan, groups: Groups | None = None) -> onnx.ModelProto:
     """Return a copy of the traced model in which every group keeps only the plan's units.
 

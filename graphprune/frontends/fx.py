@@ -13,6 +13,7 @@ from torch.export import ExportedProgram
 
 from ..errors import ModelError
 from ..graph import Array, Graph
+from ..uncollected import uncollected
 from .fx_export import FORWARD_ERRORS, call_of, export
 from .fx_program import Program, inference_mode, program_of
 from .fx_walk import Walk
@@ -48,6 +49,7 @@ class TorchSource:
     dynamic_shapes: Any = None
 
 
+@uncollected
 def trace(model: nn.Module | ExportedProgram, example_inputs: Any = None, *, dynamic_shapes: Any = None) -> Graph:
     """Read a torch module or an exported program into a dependency graph at the sizes of an example.
 
@@ -63,6 +65,7 @@ def trace(model: nn.Module | ExportedProgram, example_inputs: Any = None, *, dyn
     return trace_call(model, *call_of(model, example_inputs), dynamic_shapes)
 
 
+@uncollected
 def trace_call(
     module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], dynamic_shapes: Any = None
 ) -> Graph:

@@ -15,6 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from ..errors import ModelError, UsageError
 from ..graph import Array, Graph, Known, Node, Tensor
 from ..runtime import real_inputs
+from ..uncollected import uncollected
 from . import onnx_ops
 from .onnx_shapes import (
     SMALL,
@@ -62,6 +63,7 @@ class OnnxSource:
         return int(light.ByteSize()) + stored
 
 
+@uncollected
 def trace(
     model: str | Path | onnx.ModelProto | Loaded, *, input_shapes: Mapping[str, Sequence[int]] | None = None
 ) -> Graph:
