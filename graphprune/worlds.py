@@ -1,6 +1,6 @@
 """The two worlds behind one door: the steps that an ONNX model and a torch module take in ways of their own.
 
-torch is never imported for an ONNX model, nor onnx for a torch module.
+torch is never imported for an ONNX model.
 """
 
 from __future__ import annotations
