@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
@@ -223,7 +224,7 @@ def test_a_unit_that_is_zero_on_all_samples_is_free() -> None:
         assert (np.delete(scores, 1) > 0).all()
 
 
-def test_without_torch_the_error_says_what_to_install() -> None:
+def test_without_torch_the_error_says_what_to_install(tmp_path: Path) -> None:
     code = (
         "import sys; sys.modules['torch'] = None\n"
         "from graphprune import registry\nfrom graphprune.errors import UsageError\n"
@@ -233,4 +234,4 @@ def test_without_torch_the_error_says_what_to_install() -> None:
         "    except UsageError as error: assert error.code == 'torch-missing' and 'graphprune[torch]' in error.hint\n"
         "    else: raise SystemExit('no error')"
     )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
