@@ -19,13 +19,14 @@ from ..errors import PlanError
 from ..families.facts import Derived, Dims, Facts, Mend, Repad, Reselect, SizeAttribute, SizesInput
 from ..frontends.onnx import OnnxSource
 from ..frontends.onnx_values import attributes, slice_of
+from ..frontends.tensors import copy_fields
 from ..graph import Array, Graph, Node
 from ..groups import Groups, IntArray
 from ..layout import Kept, kept_by
 from ..plan import Plan
 from ..uncollected import uncollected
 from .onnx_constants import ConstantEdits, uses_of
-from .onnx_protos import add_initializer, add_node, copy_fields, drop_unused, set_attribute, stored_as
+from .onnx_protos import add_initializer, add_node, drop_unused, set_attribute, stored_as
 from .onnx_values import changed_values, corrections, resolve_reshape
 
 TO_THE_END = np.iinfo(np.int32).max

@@ -8,6 +8,7 @@ from typing import Any
 import onnx
 from onnx import helper
 
+from ..frontends.tensors import copy_fields
 from .onnx_constants import Edited, used_in_bodies
 
 
@@ -19,19 +20,6 @@ def stored_as(value: onnx.ValueInfoProto, edited: Edited) -> onnx.ValueInfoProto
         if declared.dim_value != size:
             declared.dim_value = size
     return result
-
-
-def copy_fields(source: Any, target: Any, skip: set[str]) -> None:
-    """Copy every set field of a message but some."""
-    for descriptor, value in source.ListFields():
-        if descriptor.name in skip:
-            continue
-        if descriptor.is_repeated:
-            getattr(target, descriptor.name).extend(value)
-        elif descriptor.message_type is not None:
-            getattr(target, descriptor.name).CopyFrom(value)
-        else:
-            setattr(target, descriptor.name, value)
 
 
 def add_node(graph: onnx.GraphProto, node: onnx.NodeProto, edited: Edited | None) -> None:

@@ -72,9 +72,9 @@ def without_bytes(model: ModelProto, drop: Callable[[TensorProto], bool]) -> Mod
     from onnx import ModelProto
 
     light = ModelProto()
-    _copy_fields(model, light, {"graph"})
+    copy_fields(model, light, {"graph"})
     light.graph.SetInParent()
-    _copy_fields(model.graph, light.graph, {"initializer", "node"})
+    copy_fields(model.graph, light.graph, {"initializer", "node"})
     for tensor in model.graph.initializer:
         _copy_tensor(tensor, light.graph.initializer.add(), drop)
     for node in model.graph.node:
@@ -82,9 +82,9 @@ def without_bytes(model: ModelProto, drop: Callable[[TensorProto], bool]) -> Mod
         if tensor is None or not drop(tensor):
             copy.CopyFrom(node)
             continue
-        _copy_fields(node, copy, {"attribute"})
+        copy_fields(node, copy, {"attribute"})
         attribute = copy.attribute.add()
-        _copy_fields(node.attribute[0], attribute, {"t"})
+        copy_fields(node.attribute[0], attribute, {"t"})
         _copy_tensor(tensor, attribute.t, drop)
     return light
 
@@ -104,12 +104,12 @@ def constant_tensor(node: NodeProto) -> TensorProto | None:
 def _copy_tensor(source: TensorProto, target: TensorProto, drop: Callable[[TensorProto], bool]) -> None:
     if drop(source):
         target.SetInParent()
-        _copy_fields(source, target, {"raw_data"})
+        copy_fields(source, target, {"raw_data"})
     else:
         target.CopyFrom(source)
 
 
-def _copy_fields(source: Any, target: Any, skip: set[str]) -> None:
+def copy_fields(source: Any, target: Any, skip: set[str]) -> None:
     """Copy every set field of a protobuf message but those named."""
     for field, value in source.ListFields():
         if field.name in skip:
