@@ -13,8 +13,8 @@ from torch import fx
 
 from ..graph import Graph
 from ..runtime import real_inputs
+from . import catalogue as _catalogue  # noqa: F401  (fills the table of operators)
 from .builder import Builder
-from .catalogue import FAMILIES as _FAMILIES  # noqa: F401  (fills the table of operators)
 from .shared import Shared
 from .source import inlined, model_of
 
