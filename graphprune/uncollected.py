@@ -1,7 +1,7 @@
 """Steps that run without the garbage collector: they make many small objects and hardly a cycle.
 
-A full collection goes through every object of the process, about 0.2 s where torch is loaded, and a step that takes 0.1 s
-may set one off. What few cycles a step leaves are found after it.
+A full collection goes through every object of the process, about 0.2 s where torch is loaded, and a step that takes
+0.1 s may set one off. What few cycles a step leaves are found after it.
 """
 
 from __future__ import annotations
