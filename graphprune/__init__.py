@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from .graph import Graph
     from .groups import Group, Groups
     from .interpret import from_torch, to_torch
-    from .pipeline import prune
+    from .pipeline.run import prune
     from .plan import Plan
     from .report.report import Report
     from .scores import Scores
-    from .solve import solve
+    from .solver.solve import solve
     from .views import to_networkx
     from .worlds import rewrite, trace, verify
 
@@ -48,10 +48,10 @@ _HOMES = {
     "finetune": "finetune",
     "from_torch": "interpret",
     "load": "checkpoint",
-    "prune": "pipeline",
+    "prune": "pipeline.run",
     "rewrite": "worlds",
     "save": "checkpoint",
-    "solve": "solve",
+    "solve": "solver.solve",
     "to_networkx": "views",
     "to_torch": "interpret",
     "trace": "worlds",
@@ -107,7 +107,7 @@ def __dir__() -> list[str]:
 
 
 class _Package(ModuleType):
-    """A package where ``solve`` stays the function, though importing ``graphprune.solve`` would bind the module."""
+    """A package where ``count`` stays the function, though importing ``graphprune.count`` would bind the module."""
 
     def __setattr__(self, name: str, value: object) -> None:
         if not (name in _HOMES and isinstance(value, ModuleType)):

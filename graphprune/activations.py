@@ -57,7 +57,7 @@ def fetch(graph: Graph, names: Sequence[str], samples: Samples) -> Iterator[tupl
     Raises ModelError for a model that does not run on the samples, and for a tensor whose first axis is not the batch.
     """
     from .runtime import RUNTIME_ERRORS, first_line, session
-    from .watching import with_outputs
+    from .verification.watching import with_outputs
 
     for part in _parts(graph, names, len(samples)):
         try:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .graph import Graph
     from .groups import Groups
     from .plan import Plan
-    from .verify import Verification
+    from .verification.verify import Verification
 
 
 def is_torch(model: object) -> bool:
@@ -86,10 +86,10 @@ def verify(graph: Graph, groups: Groups, plan: Plan, small: Any, *, seed: int = 
     is said when the pruned model does not run; ModelError when the model itself does not run.
     """
     if not _is_of_torch(graph):
-        from .verify import verify as verify_onnx
+        from .verification.verify import verify as verify_onnx
 
         return verify_onnx(graph, groups, plan, small, seed=seed)
-    from .verify_torch import verify_module
+    from .verification.verify_torch import verify_module
 
     return verify_module(graph, groups, plan, small, seed=seed)
 

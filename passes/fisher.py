@@ -37,8 +37,9 @@ class Fisher:
     about the size of the batch. Where a model fixes its batch at more than one, a batch stands for a sample.
 
     With labels, L is the loss with them (the empirical Fisher). Without, it is the divergence from the model's own
-    outputs, whose Hessian is the Fisher information of the outputs exactly; samples of it come from random probes drawn
-    with ``seed`` (see ``graphprune.objectives``). The other options are those of ``Taylor``. Sums are in float64.
+    outputs, whose Hessian is the Fisher information of the outputs exactly; samples of it come from random probes
+    drawn with ``seed`` (see ``graphprune.gradients.objectives``). The other options are those of ``Taylor``, and sums
+    are in float64.
     """
 
     form: Form = "group"
@@ -68,8 +69,8 @@ class Fisher:
         Raises UsageError for data that is missing or does not fit, and for a loss without a gradient; ModelError for a
         model that torch cannot differentiate, and for NaN weights.
         """
-        from graphprune import unit_gradients as units
-        from graphprune.gradients import task_of
+        from graphprune.gradients import units
+        from graphprune.gradients.per_sample import task_of
 
         task = task_of(graph, self, self.name)
         if self.form == "diagonal":

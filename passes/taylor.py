@@ -41,9 +41,9 @@ class Taylor:
     labels in it perhaps ``labels`` by name; ``loss`` is "auto", "kl", "mse", "ce", "module:function" or a function (see
     ``graphprune.losses``). Without labels the loss is the divergence from the model's own outputs. **That has no
     gradient at the model's own weights**, so the score is the second-order term instead, half the mean over samples of
-    the squared derivative of a random probe of the outputs (see ``graphprune.objectives``), which is what ``fisher``
-    gives; ``Scores.notes`` says so. ``seed`` draws the probes. The first ``samples`` samples count, all by default,
-    ``batch_size`` at a time.
+    the squared derivative of a random probe of the outputs (see ``graphprune.gradients.objectives``), which is what
+    ``fisher`` gives; ``Scores.notes`` says so. ``seed`` draws the probes. The first ``samples`` samples count, all
+    by default, ``batch_size`` at a time.
 
     Batch normalisations use their stored statistics, and weights are not changed. Sums are in float64, gradients in
     ``dtype``, on ``device`` ("auto": a GPU if there is one).
@@ -78,8 +78,8 @@ class Taylor:
         Raises UsageError for data that is missing or does not fit, and for a loss without a gradient; ModelError for a
         model that torch cannot differentiate, and for NaN weights.
         """
-        from graphprune import unit_gradients as units
-        from graphprune.gradients import task_of
+        from graphprune.gradients import units
+        from graphprune.gradients.per_sample import task_of
 
         task = task_of(graph, self, self.name)
         first = task.objective.order == 1

@@ -7,12 +7,12 @@ import pytest
 from instances import FAMILIES, Family, best_units, loss_of, random_groups, random_scores
 
 from graphprune.budget import Budget
-from graphprune.choices import Choices, losses, permitted, ranking
-from graphprune.cuts import Cut, tangents, transports
 from graphprune.groups import Groups
-from graphprune.limits import Limits
-from graphprune.relaxation import certificate
 from graphprune.scores import Objective, Scores
+from graphprune.solver.choices import Choices, losses, permitted, ranking
+from graphprune.solver.cuts import Cut, tangents, transports
+from graphprune.solver.limits import Limits
+from graphprune.solver.relaxation import certificate
 
 BUDGETS = ["0.5", "macs=0.6,params=0.4", "memory=0.6,macs=0.5"]
 

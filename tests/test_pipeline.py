@@ -15,9 +15,9 @@ from models import mlp, residual_cnn
 from onnx import numpy_helper
 
 import graphprune as gp
-from graphprune import fitting
 from graphprune.errors import BudgetError, ModelError, PlanError, UsageError
-from graphprune.pipeline import Settings, run
+from graphprune.pipeline import fitting
+from graphprune.pipeline.run import Settings, run
 
 
 def test_a_model_in_memory() -> None:
@@ -143,7 +143,7 @@ def miscounting(monkeypatch: pytest.MonkeyPatch, extra: float, times: int) -> li
     """Let the count of the rewritten model exceed the prediction; return what is asked of the solver."""
     import importlib
 
-    counting, solving = importlib.import_module("graphprune.count"), importlib.import_module("graphprune.solve")
+    counting, solving = importlib.import_module("graphprune.count"), importlib.import_module("graphprune.solver.solve")
     asked: list[float] = []
     real_count, real_solve = counting.count, solving.solve
 
@@ -200,7 +200,7 @@ def test_public_names_are_what_they_say() -> None:
         gp.nothing  # noqa: B018
 
 
-@pytest.mark.parametrize("name", ["solve", "finetune", "count"])
+@pytest.mark.parametrize("name", ["finetune", "count"])
 def test_functions_win_over_modules_of_the_same_name(name: str) -> None:
     code = (
         f"import graphprune.{name}, graphprune as gp, types\n"

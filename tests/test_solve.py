@@ -19,13 +19,13 @@ from instances import (
     within,
 )
 
-from graphprune import relaxation
 from graphprune.budget import Budget
 from graphprune.errors import BudgetError
 from graphprune.groups import Groups
 from graphprune.plan import Plan
 from graphprune.scores import Objective, Scores
-from graphprune.solve import solve
+from graphprune.solver import relaxation
+from graphprune.solver.solve import solve
 
 BUDGETS = ["0.5", "0.25", "macs=0.6,params=0.5", "macs=0.7,params=0.7,memory=0.6", "memory=0.5", "size=0.5"]
 OBJECTIVES: tuple[Objective, ...] = ("retained", "sum")

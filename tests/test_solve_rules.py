@@ -11,11 +11,11 @@ import pytest
 from instances import groups_of, random_groups, random_scores, within
 
 from graphprune.budget import Budget
-from graphprune.choices import auto_multiple
 from graphprune.errors import BudgetError, UsageError
 from graphprune.groups import Group, Kind
 from graphprune.scores import Objective, Scores
-from graphprune.solve import solve
+from graphprune.solver.choices import auto_multiple
+from graphprune.solver.solve import solve
 
 OBJECTIVES: tuple[Objective, ...] = ("retained", "sum")
 

@@ -20,11 +20,11 @@ from graphprune.errors import BudgetError, UsageError
 from graphprune.frontends.onnx import trace
 from graphprune.graph import Graph
 from graphprune.groups import Groups
-from graphprune.lineage import Lineage
-from graphprune.pipeline import Opened, Settings, open_model, read, run
+from graphprune.pipeline.lineage import Lineage
+from graphprune.pipeline.run import Opened, Settings, open_model, read, run
+from graphprune.pipeline.stepwise import Stepped, fit_in_steps, schedule
 from graphprune.plan import Plan
 from graphprune.scores import Scores
-from graphprune.stepwise import Stepped, fit_in_steps, schedule
 
 
 def quiet(_stage: str) -> None:
@@ -286,7 +286,7 @@ def test_what_no_plan_for_the_original_does_is_protected_and_not_noted() -> None
 def test_names_with_wildcards_are_protected_literally() -> None:
     from fnmatch import fnmatchcase
 
-    from graphprune.lineage import _escaped
+    from graphprune.pipeline.lineage import _escaped
 
     for name in ("a*b", "w[0]", "what?", "plain.weight"):
         assert fnmatchcase(name, _escaped(name))
@@ -300,9 +300,9 @@ def test_a_module_in_steps_with_training_between_and_without() -> None:
     import torch
     from torch import nn
 
-    from graphprune import torch_pipeline
     from graphprune.frontends.fx import trace as trace_module
-    from graphprune.stepwise_torch import torch_world
+    from graphprune.pipeline import run_torch as torch_pipeline
+    from graphprune.pipeline.stepwise_torch import torch_world
 
     torch.manual_seed(0)
     module = nn.Sequential(nn.Linear(6, 32), nn.ReLU(), nn.Linear(32, 24), nn.ReLU(), nn.Linear(24, 3)).eval()

@@ -18,7 +18,7 @@ from graphprune.errors import BudgetError, PlanError, UsageError, VerificationEr
 from graphprune.frontends.fx import trace
 from graphprune.plan import Plan
 from graphprune.report.report import Report
-from graphprune.verify_torch import reference_of, verify_module
+from graphprune.verification.verify_torch import reference_of, verify_module
 
 
 def flops(module: nn.Module, args: tuple[Any, ...]) -> int:
@@ -226,14 +226,16 @@ def test_example_inputs_are_not_for_files() -> None:
 
 
 def test_files_are_pruned_without_torch() -> None:
-    code = "import sys, graphprune.pipeline, graphprune.worlds as t; t.is_torch(1); assert 'torch' not in sys.modules"
+    code = (
+        "import sys, graphprune.pipeline.run, graphprune.worlds as t; t.is_torch(1); assert 'torch' not in sys.modules"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_the_plan_of_a_run_makes_the_same_module() -> None:
     from graphprune.budget import Budget
-    from graphprune.pipeline import Settings
-    from graphprune.torch_pipeline import run_module
+    from graphprune.pipeline.run import Settings
+    from graphprune.pipeline.run_torch import run_module
 
     module, args = made("resnet_basic")
     done = run_module(module, args, Settings(Budget.parse(0.5)), lambda _stage: None)

@@ -11,8 +11,8 @@ from onnx import helper, numpy_helper
 import graphprune as gp
 from graphprune.errors import ModelError, VerificationError
 from graphprune.plan import Plan
-from graphprune.verify import integer_limits, prepare, verify
-from graphprune.watching import watched
+from graphprune.verification.verify import integer_limits, prepare, verify
+from graphprune.verification.watching import watched
 
 
 def halved(model: onnx.ModelProto, *, allow_inexact: bool = False) -> tuple[gp.Graph, gp.Groups, Plan, onnx.ModelProto]:

@@ -10,7 +10,7 @@ from ..errors import GraphpruneError
 from ..frontends.fx import TorchSource, trace_call
 from ..frontends.fx_program import Program
 from ..graph import Graph
-from ..verify_torch import RUN_ERRORS
+from ..verification.verify_torch import RUN_ERRORS
 from .fx_align import aligned, calls, doubled, free_sizes, moving_axes
 from .fx_editing import Mended
 

@@ -9,7 +9,7 @@ from torch import fx, nn
 from ..frontends.fx import TorchSource
 from ..frontends.fx_context import parameters_of
 from ..frontends.fx_program import Program, inference_mode
-from ..verify_torch import RUN_ERRORS
+from ..verification.verify_torch import RUN_ERRORS
 from .fx_align import calls
 from .fx_cuts import Cuts, shape_after
 from .fx_editing import Mended

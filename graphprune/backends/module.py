@@ -21,7 +21,7 @@ from ..groups import Groups
 from ..layout import Kept, kept_by
 from ..plan import Plan
 from ..uncollected import uncollected
-from ..verify_torch import Reference, matches, reference_of
+from ..verification.verify_torch import Reference, matches, reference_of
 from .fx import graph_module, mend
 from .fx_batch import free_batch
 from .fx_cuts import Cuts, cuts_of

@@ -15,7 +15,7 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from ..frontends.fx_program import inference_mode
-from ..verify_torch import RUN_ERRORS, exactly
+from ..verification.verify_torch import RUN_ERRORS, exactly
 
 ALMOST = {torch.float64: 1e-12, torch.float32: 1e-5, torch.float16: 5e-3, torch.bfloat16: 5e-2}
 """Largest difference, relative to the largest value, by type: a few roundings."""

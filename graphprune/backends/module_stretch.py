@@ -16,7 +16,7 @@ from torch.utils import _pytree as pytree
 from ..errors import GraphpruneError
 from ..frontends.fx import TorchSource, trace_call
 from ..frontends.fx_program import Program, inference_mode
-from ..verify_torch import RUN_ERRORS, exactly
+from ..verification.verify_torch import RUN_ERRORS, exactly
 from .fx_align import aligned, calls, free_sizes, moving_axes, pairs
 from .fx_assemble import assemble, path_of
 from .fx_editing import Mended

@@ -27,7 +27,7 @@ def inspect(
     """Show the groups with their sizes and members, the frozen axes with reasons, MACs and parameters per node."""
     shapes = input_shapes(input_shape or ())
     with progress(quiet=quiet, verbose=verbose) as step:
-        from ..pipeline import Settings, open_model, read
+        from ..pipeline.run import Settings, open_model, read
 
         source = read(model, step)
         settings = Settings(keep=tuple(keep or ()), allow_inexact=allow_inexact, input_shapes=shapes)

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
     from ..backends.files import File
     from ..frontends.load import Loaded
-    from ..pipeline import Pruned, Settings
+    from ..pipeline.run import Pruned, Settings
+    from ..pipeline.stepwise import Train
     from ..plan import Plan
     from ..report.report import Report
-    from ..stepwise import Train
 
 DEFAULTS = Options()
 
@@ -28,7 +28,7 @@ DEFAULTS = Options()
 def prune(model: Path, /, *, options: Options = DEFAULTS) -> int:
     """Prune a model to a budget and write the smaller one."""
     from ..frontends.load import load
-    from ..pipeline import run
+    from ..pipeline.run import run
 
     settings = _settings(model, options)
     with progress(quiet=options.quiet, verbose=options.verbose) as step:
@@ -46,7 +46,7 @@ def prune(model: Path, /, *, options: Options = DEFAULTS) -> int:
 def _settings(model: Path, options: Options) -> Settings:
     """Read what is wanted; raises GraphpruneError for values that make no sense for any model."""
     from ..budget import Budget
-    from ..pipeline import Settings, check_settings
+    from ..pipeline.run import Settings, check_settings
     from ..plan import Plan
 
     multiple, shapes = alignment(options.multiple), input_shapes(options.input_shape or ())

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ..graph import Graph
     from ..groups import Groups
     from ..plan import Plan
-    from ..verify import Verification
+    from ..verification.verify import Verification
 
 Kept = dict[str, dict[str, tuple[int, ...]]]
 

@@ -20,7 +20,7 @@ from graphprune.coupling import couple
 from graphprune.frontends.fx import trace
 from graphprune.layout import kept_by
 from graphprune.plan import Plan
-from graphprune.verify_torch import matches, reference_of
+from graphprune.verification.verify_torch import matches, reference_of
 
 AS_GRAPHS = {"yolo": "graph module"}
 """C2f is given as the whole model here, and chunks what is then uneven: no attribute says that."""

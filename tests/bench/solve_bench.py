@@ -17,7 +17,7 @@ from instances import Family, random_groups, random_scores
 
 from graphprune.budget import Budget
 from graphprune.scores import Objective
-from graphprune.solve import solve
+from graphprune.solver.solve import solve
 
 RUNS = 5
 

@@ -220,12 +220,12 @@ def test_a_plan_over_the_budget(shell: Shell) -> None:
 
 
 def test_interrupting_leaves_nothing(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
-    import graphprune.verify  # noqa: F401
+    import graphprune.verification.verify  # noqa: F401
 
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(sys.modules["graphprune.verify"], "verify", interrupt)
+    monkeypatch.setattr(sys.modules["graphprune.verification.verify"], "verify", interrupt)
     before = shell.files()
     done = shell("m.onnx", *HALF)
     assert (done.status, done.out) == (130, "")

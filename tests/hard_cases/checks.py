@@ -23,7 +23,7 @@ from graphprune.graph import Graph
 from graphprune.groups import Groups
 from graphprune.plan import Plan
 from graphprune.runtime import Feeds, feeds, real_inputs, session
-from graphprune.verify import integer_limits
+from graphprune.verification.verify import integer_limits
 
 KeptOf = Mapping[str, Mapping[int, Sequence[int]]]
 PLANS = ("random", "random", "one-kept", "one-removed", "one-group")

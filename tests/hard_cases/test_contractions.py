@@ -7,7 +7,7 @@ from checks import check_equivalence
 from onnx_models import Net
 
 from graphprune.backends.onnx import rewrite
-from graphprune.verify import verify
+from graphprune.verification.verify import verify
 
 
 def test_an_einsum_that_sums_a_letter_of_its_second_operand_only() -> None:

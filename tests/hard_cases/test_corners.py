@@ -10,7 +10,7 @@ from onnx import TensorProto, numpy_helper
 from onnx_models import Net, initializer, ops_of
 
 from graphprune.backends.onnx import rewrite
-from graphprune.verify import verify
+from graphprune.verification.verify import verify
 
 
 def test_queries_keys_and_values_packed_inside_every_head() -> None:

@@ -7,7 +7,7 @@ import pytest
 from checks import check_plan, coupled, make_plan
 from fuzzing_models import random_model
 
-from graphprune.verify import verify
+from graphprune.verification.verify import verify
 
 FEW = ("random", "one-kept", "vanishing")
 MANY = ("random", "random", "one-kept", "one-removed", "one-group", "vanishing", "vanishing")

@@ -12,7 +12,7 @@ from graphprune.coupling import kept_parameters
 from graphprune.interpret import run, to_torch
 from graphprune.interpret.gates import insert_gates
 from graphprune.runtime import feeds, session
-from graphprune.verify import integer_limits
+from graphprune.verification.verify import integer_limits
 
 
 def check(seed: int) -> None:

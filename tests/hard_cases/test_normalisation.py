@@ -14,7 +14,7 @@ from graphprune.backends.onnx import rewrite
 from graphprune.count import count
 from graphprune.frontends.onnx import trace
 from graphprune.runtime import session
-from graphprune.verify import verify
+from graphprune.verification.verify import verify
 
 
 def layer_norm(net: Net, x: str, width: int) -> str:

@@ -15,7 +15,7 @@ from onnx_models import Net
 from scipy.stats import spearmanr
 
 from graphprune.errors import UsageError
-from graphprune.gradients import Task
+from graphprune.gradients.per_sample import Task
 from graphprune.interpret import to_torch
 
 EXACT: dict[str, Any] = {"dtype": "float64"}
@@ -127,7 +127,7 @@ def test_what_vmap_cannot_do_is_done_one_by_one_and_said() -> None:
 def test_gradients_of_many_weights_come_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     graph, groups = opened(two_layers())
     whole = obd(data=POINTS, **EXACT)(graph, groups)["one"]
-    monkeypatch.setattr("graphprune.gradients.ROOM", 3 * 8 * (24 + 6 + 18))
+    monkeypatch.setattr("graphprune.gradients.per_sample.ROOM", 3 * 8 * (24 + 6 + 18))
     parts: list[int] = []
     real = Task.gradients
 

@@ -18,7 +18,7 @@ from graphprune.errors import ModelError, UsageError
 from graphprune.registry import get
 from graphprune.runtime import session
 from graphprune.scoring import ScoringPass
-from graphprune.watching import with_outputs
+from graphprune.verification.watching import with_outputs
 
 
 def samples(count: int = 24, *shape: int) -> np.ndarray:

@@ -8,8 +8,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from ..cost import FloatArray, IntArray
 from .choices import Menu
-from .cost import FloatArray, IntArray
 from .limits import Limits
 
 CLOSE = 96

@@ -23,8 +23,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .losses import Loss, Outputs, log_probabilities, resolve
-from .outputs import OutputSpec, describe_outputs
+from ..losses import Loss, Outputs, log_probabilities, resolve
+from ..outputs import OutputSpec, describe_outputs
 
 
 @dataclass(frozen=True)

@@ -6,15 +6,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from .budget import Budget
-from .cost import METRICS, Metric
-from .errors import BudgetError, UsageError
+from ..budget import Budget
+from ..cost import METRICS, Metric
+from ..errors import BudgetError, UsageError
 
 if TYPE_CHECKING:
-    from .pipeline import Opened, Settings
-    from .plan import Plan
-    from .scores import Scores
-    from .scoring import ScoringPass
+    from ..plan import Plan
+    from ..scores import Scores
+    from ..scoring import ScoringPass
+    from .run import Opened, Settings
 
 TRIES = 5
 Costs = Mapping[Metric, float]
@@ -78,7 +78,7 @@ def fit(opened: Opened, settings: Settings, progress: Callable[[str], None], app
 
 def _solved(opened: Opened, scores: Scores, asked: Budget, settings: Settings, progress: Callable[[str], None]) -> Plan:
     """Solve for a budget that may be tighter than the settings'; the plan notes the one that was asked for."""
-    from .solve import solve
+    from ..solver.solve import solve
 
     assert settings.budget is not None
     progress("solve")
@@ -93,7 +93,7 @@ def scoring_pass(settings: Settings) -> ScoringPass:
 
     Raises UsageError for a method or options that do not exist, and where a method needs data and there is none.
     """
-    from .registry import get
+    from ..registry import get
 
     if not isinstance(settings.method, str):
         if settings.options:
@@ -111,10 +111,10 @@ def scoring_pass(settings: Settings) -> ScoringPass:
 
 def _apply(opened: Opened, plan: Plan, progress: Callable[[str], None]) -> Fitted:
     """Rewrite, and count on the result."""
-    from .backends.onnx import rewrite
-    from .backends.save import written_size
-    from .count import count
-    from .frontends.onnx import trace
+    from ..backends.onnx import rewrite
+    from ..backends.save import written_size
+    from ..count import count
+    from ..frontends.onnx import trace
 
     loaded = opened.source.loaded
     progress("rewrite")

@@ -17,16 +17,16 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
-from .backends.fx_cuts import Cuts, cuts_of, sliced
-from .backends.fx_masked import Masks, run_graph
+from ..backends.fx_cuts import Cuts, cuts_of, sliced
+from ..backends.fx_masked import Masks, run_graph
+from ..errors import ModelError, VerificationError
+from ..frontends.fx import TorchSource, array_of
+from ..frontends.fx_program import inference_mode
+from ..graph import Graph
+from ..groups import Groups
+from ..layout import kept_by
+from ..plan import Plan
 from .differences import TOLERANCE, Difference, Outputs, agreement, says_something, worst
-from .errors import ModelError, VerificationError
-from .frontends.fx import TorchSource, array_of
-from .frontends.fx_program import inference_mode
-from .graph import Graph
-from .groups import Groups
-from .layout import kept_by
-from .plan import Plan
 from .verify import Verification, integer_limits, is_exact
 
 RUN_ERRORS = (

@@ -14,8 +14,8 @@ from contextlib import suppress
 
 import numpy as np
 
+from ..cost import FloatArray
 from .choices import Choices
-from .cost import FloatArray
 from .cuts import Cut, tangents, transports
 from .limits import Limits
 

@@ -8,21 +8,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from .budget import Budget
-from .errors import PlanError, UsageError
-from .plan import Plan
-from .report.report import Report
+from ..budget import Budget
+from ..errors import PlanError, UsageError
+from ..plan import Plan
+from ..report.report import Report
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-    from .frontends.load import Loaded
-    from .frontends.runnable import Runnable
-    from .graph import Graph
-    from .groups import Groups
-    from .scoring import ScoringPass
+    from ..frontends.load import Loaded
+    from ..frontends.runnable import Runnable
+    from ..graph import Graph
+    from ..groups import Groups
+    from ..scoring import ScoringPass
+    from ..verification.verify import Verification
     from .stepwise import Stepped, Train
-    from .verify import Verification
 
 Progress = Callable[[str], None]
 
@@ -60,7 +60,7 @@ class Source:
 
     def runnable(self, *, always: bool = False) -> Runnable:
         """Return a context in which failing work ends with ModelError where onnxruntime cannot run the model."""
-        from .frontends.runnable import Runnable
+        from ..frontends.runnable import Runnable
 
         return Runnable(self.model, str(self.loaded.path) if self.loaded else "model", always=always)
 
@@ -125,10 +125,10 @@ def prune(
         goal, method, options, steps, seed, min_width, multiple, tuple(keep), allow_inexact, dict(input_shapes or {}),
         plan, train,
     )  # fmt: skip
-    from .worlds import is_torch
+    from ..worlds import is_torch
 
     if is_torch(model):
-        from .torch_pipeline import run_module
+        from .run_torch import run_module
 
         pruned = run_module(model, example_inputs, settings, progress or silent, dynamic_shapes=dynamic_shapes)
         return pruned.module, pruned.report
@@ -141,8 +141,8 @@ def prune(
 
 def run(model: str | Path | ModelProto | Loaded, settings: Settings, progress: Progress = silent) -> Pruned:
     """Do what ``prune`` does, and return the plan as well."""
-    from .report.build import agreement_of, budget_of, finite, frozen_of, groups_of, kept_of, side
-    from .verify import prepare, verify
+    from ..report.build import agreement_of, budget_of, finite, frozen_of, groups_of, kept_of, side
+    from ..verification.verify import prepare, verify
 
     check_settings(settings)
     source = read(model, progress)
@@ -215,9 +215,9 @@ def read(model: str | Path | ModelProto | Loaded, progress: Progress = silent) -
     """Read and check a model, unless that is done; raises ModelError."""
     from onnx import ModelProto
 
-    from .frontends.check import checked
-    from .frontends.load import load
-    from .frontends.tensors import encoded_size
+    from ..frontends.check import checked
+    from ..frontends.load import load
+    from ..frontends.tensors import encoded_size
 
     if isinstance(model, ModelProto):
         proto, warnings = checked(model, "model")
@@ -233,8 +233,8 @@ def open_model(source: Source, settings: Settings, progress: Progress = silent) 
 
     Raises ModelError, UsageError, and PlanError for a plan that was made for another model.
     """
-    from .coupling import couple
-    from .frontends.onnx import trace
+    from ..coupling import couple
+    from ..frontends.onnx import trace
 
     progress("trace")
     graph = trace(source.loaded or source.model, input_shapes=settings.input_shapes)
@@ -247,7 +247,7 @@ def open_model(source: Source, settings: Settings, progress: Progress = silent) 
 
 def groups_of_plan(graph: Graph, plan: Plan, settings: Settings) -> Groups:
     """Couple with the options that the plan notes; raises PlanError when it was made for another model."""
-    from .coupling import couple
+    from ..coupling import couple
 
     keep, inexact = plan.coupling.get("keep", settings.keep), plan.coupling.get("allow_inexact", settings.allow_inexact)
     cause: UsageError | None = None
@@ -280,7 +280,7 @@ def check_patterns(graph: Graph, patterns: Sequence[str]) -> None:
 
 def warnings_of(opened: Opened, plan: Plan, check: Verification) -> tuple[str, ...]:
     """Return what a user should know of a run."""
-    from .differences import TOLERANCE
+    from ..verification.differences import TOLERANCE
 
     warnings = [*opened.source.warnings, *opened.graph.notes]
     if all(len(units) == plan.sizes[name] for name, units in plan.keep.items()):
@@ -294,6 +294,6 @@ def warnings_of(opened: Opened, plan: Plan, check: Verification) -> tuple[str, .
 
 def version() -> str:
     """Return the version of graphprune that is running."""
-    from . import __version__
+    from .. import __version__
 
     return __version__

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .errors import ModelError, UsageError
-from .gradients import Examples, Task, Variables
-from .graph import Graph
-from .groups import Group, Groups, Member
-from .interpret.gate_sites import Where, sites_of
-from .interpret.gates import insert_gates
-from .scores import FloatArray
+from ..errors import ModelError, UsageError
+from ..graph import Graph
+from ..groups import Group, Groups, Member
+from ..interpret.gate_sites import Where, sites_of
+from ..interpret.gates import insert_gates
+from ..scores import FloatArray
+from .per_sample import Examples, Task, Variables
 from .tied_weights import Tied
 
 

@@ -13,7 +13,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from .cost import Costs, FloatArray, IntArray, Metric, Polynomial
+from ..cost import Costs, FloatArray, IntArray, Metric, Polynomial
 
 
 @dataclass(frozen=True)

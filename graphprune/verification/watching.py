@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import onnx
 
-from .graph import Graph, Node
+from ..graph import Graph, Node
 
 DECISIONS = frozenset({"NonMaxSuppression", "NonZero", "TopK", "ArgMax", "ArgMin", "Unique", "Compress"})
 

@@ -10,11 +10,11 @@ from collections import Counter
 
 import numpy as np
 
-from .coupling import kept_parameters
-from .errors import PlanError
-from .graph import Graph
-from .groups import Group, Groups, IntArray
-from .plan import Plan
+from ..coupling import kept_parameters
+from ..errors import PlanError
+from ..graph import Graph
+from ..groups import Group, Groups, IntArray
+from ..plan import Plan
 
 Axis = tuple[str, int]
 Alive = dict[Axis, IntArray]
@@ -101,7 +101,7 @@ class Lineage:
         """Return the plan for the original that leaves what is alive, with what it costs."""
         from dataclasses import replace
 
-        from .cost import METRICS
+        from ..cost import METRICS
 
         plan = self._plan(self.alive)
         widths = np.array([len(plan.keep[g.id]) for g in self.groups.groups], dtype=np.int64)

@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 import onnx
 
-from .backends.onnx_masked import Masked, masked
+from ..backends.onnx_masked import Masked, masked
+from ..errors import ModelError, VerificationError
+from ..frontends.onnx import OnnxSource
+from ..graph import Array, Graph
+from ..groups import Groups
+from ..layout import Kept, kept_by
+from ..plan import Plan
+from ..runtime import RUNTIME_ERRORS, Feeds, feeds, first_line, session
 from .differences import Difference, Outputs, agreement, difference, says_something, worst
-from .errors import ModelError, VerificationError
-from .frontends.onnx import OnnxSource
-from .graph import Array, Graph
-from .groups import Groups
-from .layout import Kept, kept_by
-from .plan import Plan
-from .runtime import RUNTIME_ERRORS, Feeds, feeds, first_line, session
 from .watching import Watched, watched, with_outputs
 
 NOISE_FACTOR = 10.0

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..cost import FloatArray, IntArray
 from .choices import Choices, Menu
-from .cost import FloatArray, IntArray
 from .limits import Limits
 from .moves import LEEWAY, TINY, TRIES, Combined, Moves, Place, exchange, fill
 

@@ -8,17 +8,17 @@ from typing import Literal
 
 import numpy as np
 
-from .budget import Budget
+from ..budget import Budget
+from ..cost import METRICS, FloatArray, Metric
+from ..errors import BudgetError, UsageError
+from ..groups import Group, Groups
+from ..plan import Plan
+from ..scores import Scores
+from ..uncollected import uncollected
 from .choices import Choices, auto_multiple, losses, permitted, ranking
-from .cost import METRICS, FloatArray, Metric
-from .errors import BudgetError, UsageError
-from .groups import Group, Groups
 from .limits import Limits
-from .plan import Plan
 from .relaxation import lower_bound
-from .scores import Scores
 from .search import enumerate_all, few, search, stretch, use_up
-from .uncollected import uncollected
 
 PART = 0.98
 """The part of the binding limit that should be used."""

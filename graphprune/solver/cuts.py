@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..cost import FloatArray, IntArray
 from .choices import Choices
-from .cost import FloatArray, IntArray
 from .limits import Limits
 
 KNOTS = 16

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from .frontends.fx import TorchSource, trace_call
+from ..frontends.fx import TorchSource, trace_call
+from ..verification.verify import Verification
+from ..verification.verify_torch import Reference, verify_module
 from .stepwise import World
-from .verify import Verification
-from .verify_torch import Reference, verify_module
 
 if TYPE_CHECKING:
+    from ..graph import Graph
     from .fitting import Apply, Fitted
-    from .graph import Graph
-    from .pipeline import Opened
+    from .run import Opened
 
 
 def torch_world(apply: Apply, reference: Callable[[], Reference | None]) -> World:

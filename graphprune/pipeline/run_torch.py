@@ -8,16 +8,20 @@ from typing import Any
 
 from torch import nn
 
+from ..backends.module import Rewritten, rewritten
+from ..checkpoint import Recipe, note
+from ..cost import Metric
+from ..count import count
+from ..coupling import couple
+from ..errors import UsageError
+from ..frontends.fx import TorchSource, trace, trace_call
+from ..graph import Graph
+from ..plan import Plan
+from ..report.build import agreement_of, budget_of, finite, frozen_of, groups_of, kept_of, side
+from ..report.report import Report
+from ..verification.verify_torch import Reference, reference_of, verify_module
 from . import fitting
-from .backends.module import Rewritten, rewritten
-from .checkpoint import Recipe, note
-from .cost import Metric
-from .count import count
-from .coupling import couple
-from .errors import UsageError
-from .frontends.fx import TorchSource, trace, trace_call
-from .graph import Graph
-from .pipeline import (
+from .run import (
     Opened,
     Settings,
     check_patterns,
@@ -27,12 +31,8 @@ from .pipeline import (
     version,
     warnings_of,
 )
-from .plan import Plan
-from .report.build import agreement_of, budget_of, finite, frozen_of, groups_of, kept_of, side
-from .report.report import Report
 from .stepwise import Stepped, fit_in_steps
 from .stepwise_torch import torch_world
-from .verify_torch import Reference, reference_of, verify_module
 
 Progress = Callable[[str], None]
 

@@ -11,9 +11,9 @@ from functools import cached_property
 
 import numpy as np
 
-from .cost import FloatArray, IntArray
-from .groups import Group
-from .scores import Objective
+from ..cost import FloatArray, IntArray
+from ..groups import Group
+from ..scores import Objective
 
 AUTO = ((64, 16), (32, 8), (16, 4))
 """From this size on, widths are multiples of that: onnxruntime's blocked kernels pay in steps of 16, less so of 4."""

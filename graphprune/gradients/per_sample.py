@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from .errors import UsageError
+from ..errors import UsageError
 
 try:
     import torch
@@ -28,8 +28,8 @@ from torch import Tensor, fx, nn
 from .objectives import Objective, objective_of
 
 if TYPE_CHECKING:
-    from .data import Batch, Samples
-    from .graph import Graph
+    from ..data import Batch, Samples
+    from ..graph import Graph
 
 VMAP_FAILURES = (RuntimeError, NotImplementedError, ValueError, TypeError)
 """What torch raises where an operator does not work under vmap."""
@@ -230,8 +230,8 @@ def task_of(graph: Graph, options: Options, method: str) -> Task:
     if options.data is None:
         hint = "give samples by --data (or data=...), labelled if you can"
         raise UsageError("data-missing", f"{method} needs data", where="data", hint=hint)
-    from .data import open_samples
-    from .interpret.differentiable import differentiable, input_specs
+    from ..data import open_samples
+    from ..interpret.differentiable import differentiable, input_specs
 
     module = differentiable(graph, device_of(options))
     samples = open_samples(

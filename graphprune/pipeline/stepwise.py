@@ -16,18 +16,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .budget import Budget
-from .cost import METRICS, Metric
-from .errors import UsageError
+from ..budget import Budget
+from ..cost import METRICS, Metric
+from ..errors import UsageError
 
 if TYPE_CHECKING:
+    from ..graph import Graph
+    from ..groups import Groups
+    from ..plan import Plan
+    from ..verification.verify import Verification
     from .fitting import Apply, Fitted
-    from .graph import Graph
-    from .groups import Groups
     from .lineage import Lineage
-    from .pipeline import Opened, Settings
-    from .plan import Plan
-    from .verify import Verification
+    from .run import Opened, Settings
 
 Train = Callable[[Any, int], Any]
 """Takes the model after a step (counted from 1) and returns it with trained weights: same nodes, same shapes."""
@@ -135,8 +135,8 @@ def fit_in_steps(
 
 def _check_reach(opened: Opened, settings: Settings) -> None:
     """Raise BudgetError, in terms of the original, where no plan is within the budget, whatever the scores."""
-    from .scores import Scores
-    from .solve import solve
+    from ..scores import Scores
+    from ..solver.solve import solve
 
     assert settings.budget is not None
     scores = Scores({g.id: np.ones(g.size) for g in opened.groups.groups}, method="none")
@@ -147,8 +147,8 @@ def _check_reach(opened: Opened, settings: Settings) -> None:
 
 def onnx_world() -> World:
     """Return what steps do to ONNX models."""
-    from .frontends.onnx import trace
-    from .verify import verify
+    from ..frontends.onnx import trace
+    from ..verification.verify import verify
 
     return World(
         apply=None,
@@ -164,7 +164,7 @@ def _costs_of(opened: Opened) -> dict[Metric, float]:
 
 def _reopened(before: Opened, model: Any, fitted: Fitted, settings: Settings, world: World) -> Opened:
     """Trace and couple what a step left."""
-    from .pipeline import Opened, Source
+    from .run import Opened, Source
 
     graph = world.trace(before.graph, model)
     source = replace(before.source, bytes=int(fitted.after["size"]))
@@ -177,7 +177,7 @@ def _coupled(graph: Graph, settings: Settings, protected: tuple[str, ...]) -> Gr
     """Couple with the patterns of the settings that still match anything, and some tensors by name."""
     from fnmatch import fnmatchcase
 
-    from .coupling import couple
+    from ..coupling import couple
 
     names = [*(node.name for node in graph.nodes), *graph.tensors]
     patterns = [p for p in (*settings.keep, *protected) if any(fnmatchcase(n, p) for n in names)]

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, fx, nn
 
-from .gradients import Variables
-from .groups import Group, Member
+from ..groups import Group, Member
+from .per_sample import Variables
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Derivatives sample by sample, of gates and of weights: what gradient scores are made of."""
