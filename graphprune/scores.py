@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+if TYPE_CHECKING:
+    from .solver.allocation import Allocation
+
 FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
 Objective = Literal["retained", "sum"]
 
 
@@ -20,7 +24,9 @@ class Scores(Mapping[str, FloatArray]):
     ``objective`` says how the solver adds groups up. "sum": scores are losses comparable across groups, and the loss
     of a plan is the sum of the removed. "retained": scores mean something within their group only, and the loss of a
     group is ``-sqrt(size) * log(kept / all)``, which no scale of the scores changes and which grows without bound as a
-    group empties. ``notes`` says what a user should know about how the scores were made.
+    group empties. ``notes`` says what a user should know about how the scores were made, ``details`` what else belongs
+    into the report, as plain data. ``chosen`` marks the units that the method itself would keep, shape (units,) a
+    group, where it has an opinion: without a budget, those are kept.
     """
 
     arrays: Mapping[str, FloatArray]
@@ -28,6 +34,9 @@ class Scores(Mapping[str, FloatArray]):
     objective: Objective = "retained"
     options: Mapping[str, Any] | None = None
     notes: tuple[str, ...] = ()
+    details: Mapping[str, Any] = field(default_factory=dict)
+    chosen: Mapping[str, BoolArray] | None = None
+    allocation: Allocation | None = None
 
     def __getitem__(self, key: str) -> FloatArray:
         """Return the scores of a group."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import fields, is_dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+from dataclasses import dataclass, fields, is_dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from .uncollected import uncollected
 if TYPE_CHECKING:
     from .graph import Graph
     from .groups import Group, Groups
+    from .plan import Plan
     from .weights import Weights
 
 Needs = Literal["nothing", "data", "labels", "training"]
@@ -36,6 +37,35 @@ class ScoringPass(Protocol):
 
     def __call__(self, graph: Graph, groups: Groups) -> Scores:
         """Score every unit of every group."""
+        ...
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a pass makes of a model before widths are chosen.
+
+    ``graph`` is pruned in place of the graph that was given: its model may be trained, or have its normalisations
+    folded. ``groups`` are its groups, with the ids and units of those given. ``finish`` makes of it, once a plan is
+    known, the graph to be rewritten: what the kept units weigh for their consumers may depend on how many they are.
+    That graph has the same groups once more.
+    """
+
+    graph: Graph
+    groups: Groups
+    scores: Scores
+    finish: Callable[[Plan], Graph] | None = None
+
+
+@runtime_checkable
+class PreparingPass(ScoringPass, Protocol):
+    """A pass that changes the model as well: ``prepare`` is called in place of the pass itself.
+
+    The call gives the scores alone. ``chooses``, where a class has it and it is true, promises ``Scores.chosen``: such
+    a method needs no budget.
+    """
+
+    def prepare(self, graph: Graph, groups: Groups, recouple: Callable[[Graph], Groups]) -> Prepared:
+        """Return the changed model with its scores; ``recouple`` couples a graph with the options of the run."""
         ...
 
 

@@ -21,7 +21,7 @@ the smaller model computes the same function, and write it beside the input.
 what to keep
   --budget BUDGET       0.5 (of the multiply-accumulates), macs=0.5, params=0.6, size=10MB,
                         memory=0.7 (peak activations); several with commas or repeated,
-                        all are honoured
+                        all are honoured; not needed by methods that decide for themselves
   --plan FILE           follow a plan that --save-plan wrote, instead of scoring and solving
   --keep PATTERN        protect nodes and tensors whose names match, such as '*head*';
                         may be repeated
@@ -37,6 +37,8 @@ how
   --labels NAME         the array of labels (default: labels, label, y, target or targets)
   --loss NAME           auto, kl, mse, ce, or module:function: what methods differentiate
   --samples N           use only the first N samples
+  --option KEY=VALUE    another of the method's options, such as beta=231; may be repeated;
+                        graphprune passes METHOD lists them
   --steps N             approach the budget in N steps, scores taken anew in between
   --epochs N            train N epochs on --data between the steps, from the original as the
                         teacher (graphprune finetune trains what comes out)
@@ -79,9 +81,10 @@ multiply-accumulates and parameters of every node.
 """
 
 PASSES = """\
-usage: graphprune passes [--json]
+usage: graphprune passes [METHOD] [--json]
 
-List the methods: name, what it needs (nothing, data, labels, training), and what it does.
+List the methods: name, what it needs (nothing, data, labels, training), and what it does;
+of one method, its options too.
 
   --json                print JSON on stdout, with every method's options
   -h, --help            print this

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -30,6 +31,7 @@ class Options:
     preprocess: str | None = None
     loss: str | None = None
     samples: int | None = None
+    option: Many = None
     steps: int = 1
     epochs: int = 0
     seed: int = 0
@@ -48,13 +50,36 @@ class Options:
     verbose: Verbose = False
 
 
-def method_options(options: Options) -> dict[str, str | int]:
-    """Return the options that are the method's own, those that are given; what training uses need not be its."""
+def method_options(options: Options) -> dict[str, Any]:
+    """Return the options that are the method's own, those that are given; what training uses need not be its.
+
+    Raises UsageError for an --option that is no KEY=VALUE, or given twice.
+    """
     from ..registry import options_of
 
     given = {name: getattr(options, name) for name in ("data", "labels", "preprocess", "loss", "samples")}
     known = options_of(options.method) if options.epochs else given
-    return {name: value for name, value in given.items() if value is not None and name in known}
+    named = {name: value for name, value in given.items() if value is not None and name in known}
+    for text in options.option or ():
+        name, value = _key_value(text)
+        if name in named:
+            hint = "give each of the method's options once"
+            raise UsageError("option-twice", f"{name!r} is given twice", where="--option", hint=hint)
+        named[name] = value
+    return named
+
+
+def _key_value(text: str) -> tuple[str, Any]:
+    """Read KEY=VALUE: a number, true, false, null or a list as in JSON, and else text; dashes in the key will do."""
+    name, equals, value = text.partition("=")
+    name = name.strip().replace("-", "_")
+    if not equals or not name.isidentifier():
+        hint = "write KEY=VALUE, such as beta=231; graphprune passes METHOD lists them"
+        raise UsageError("bad-option", f"{text!r} is not a key with a value", where="--option", hint=hint)
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value.strip()
 
 
 def input_shapes(texts: Sequence[str]) -> dict[str, tuple[int, ...]]:

@@ -53,9 +53,6 @@ def _settings(model: Path, options: Options) -> Settings:
     if options.min_width < 0:
         hint = "give the least number of units a group may keep"
         raise UsageError("bad-width", f"{options.min_width} is negative", where="--min-width", hint=hint)
-    if options.budget is None and options.plan is None:
-        hint = "--budget 0.5 keeps half of the MACs; graphprune --help says more"
-        raise UsageError("budget-missing", "no budget is given", where="--budget", hint=hint)
     budget = Budget.parse(options.budget) if options.budget else None
     plan = Plan.load(options.plan) if options.plan else None
     settings = Settings(

@@ -1,9 +1,10 @@
-"""Solving until the *counted* costs fit: what the solver predicts is checked on the rewritten model."""
+"""Scoring, and solving until the *counted* costs fit: what the solver predicts is checked on the rewritten model."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..budget import Budget
@@ -11,9 +12,11 @@ from ..cost import METRICS, Metric
 from ..errors import BudgetError, UsageError
 
 if TYPE_CHECKING:
+    from ..graph import Graph
+    from ..groups import Groups
     from ..plan import Plan
     from ..scores import Scores
-    from ..scoring import ScoringPass
+    from ..scoring import Prepared, ScoringPass
     from .run import Opened, Settings
 
 TRIES = 5
@@ -22,13 +25,24 @@ Costs = Mapping[Metric, float]
 
 @dataclass(frozen=True)
 class Fitted:
-    """A plan and the model it gives (of ONNX, or a rewritten torch module), with costs counted before and after."""
+    """A plan and the model it gives (of ONNX, or a rewritten torch module), with costs counted before and after.
 
+    ``plan`` is made for the model that was to be pruned. ``opened`` is what was rewritten: that model, or what its pass
+    made of it. ``notes`` and ``details`` are those of the scores.
+    """
+
+    opened: Opened
     plan: Plan
     model: Any
     before: Costs
     after: Costs
     notes: tuple[str, ...] = ()
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def applied(self) -> Plan:
+        """The plan for the groups of what was rewritten: the same units."""
+        return replace(self.plan, fingerprint=self.opened.groups.fingerprint)
 
 
 Apply = Callable[["Opened", "Plan", Callable[[str], None]], Fitted]
@@ -53,18 +67,22 @@ def follow(opened: Opened, settings: Settings, progress: Callable[[str], None], 
 def fit(opened: Opened, settings: Settings, progress: Callable[[str], None], apply: Apply | None = None) -> Fitted:
     """Score, solve and rewrite; solve again, tighter by what was exceeded, while the counted costs are over the budget.
 
-    ``apply`` rewrites and counts where the model is not ONNX. Raises BudgetError when the budget is out of reach.
+    Without a budget the method's own choice is kept. ``apply`` rewrites and counts where the model is not ONNX. Raises
+    BudgetError when the budget is out of reach, UsageError when there is none and the method has no choice of its own.
     """
-    assert settings.budget is not None
     progress("score")
-    scores = scoring_pass(settings)(opened.graph, opened.groups)
+    prepared = prepare(scoring_pass(settings), opened)
+    scores = prepared.scores
+    if settings.budget is None:
+        plan = _chosen(opened, scores, settings, progress)
+        return _applied(prepared, opened, plan, progress, apply or _apply)
     asked = settings.budget
     plan = _solved(opened, scores, asked, settings, progress)
     for _ in range(TRIES):
-        fitted = (apply or _apply)(opened, plan, progress)
+        fitted = _applied(prepared, opened, plan, progress, apply or _apply)
         over = _excess(fitted, settings.budget)
         if not over:
-            return replace(fitted, notes=scores.notes)
+            return fitted
         tighter = _tightened(asked, over, opened)
         if tighter is None:
             break
@@ -74,6 +92,53 @@ def fit(opened: Opened, settings: Settings, progress: Callable[[str], None], app
             break
     hint = "raise the budget, and please report this with the model: counting does not confirm the prediction"
     raise BudgetError("budget-missed", _words(fitted, over), where="--budget", hint=hint)
+
+
+def chooses(settings: Settings) -> bool:
+    """Tell whether the method decides by itself how much to keep, so that it needs no budget; raises UsageError."""
+    return bool(getattr(type(scoring_pass(settings)), "chooses", False))
+
+
+def prepare(method: ScoringPass, opened: Opened) -> Prepared:
+    """Score a model, letting the pass change it first if that is its way."""
+    from ..scoring import Prepared, PreparingPass
+
+    if not isinstance(method, PreparingPass):
+        return Prepared(opened.graph, opened.groups, method(opened.graph, opened.groups))
+    return method.prepare(opened.graph, opened.groups, partial(_recoupled, opened.groups))
+
+
+def _applied(prepared: Prepared, opened: Opened, plan: Plan, progress: Callable[[str], None], apply: Apply) -> Fitted:
+    """Make the smaller model of a plan, of what the pass made of the model that was opened."""
+    graph, groups = prepared.graph, prepared.groups
+    if prepared.finish is not None:
+        graph = prepared.finish(plan)
+        groups = _recoupled(prepared.groups, graph)
+    units = {g.id: g.size for g in opened.groups.groups}
+    assert units == {g.id: g.size for g in groups.groups}, f"{prepared.scores.method} changed the units"
+    changed = replace(opened, graph=graph, groups=groups)
+    fitted = apply(changed, replace(plan, fingerprint=groups.fingerprint), progress)
+    scores, notes = prepared.scores, prepared.scores.notes
+    if graph is not opened.graph:
+        notes = (*notes, f"{scores.method} changed weights: a saved plan carries the units alone")
+    return replace(fitted, plan=plan, before=costs_of(opened), notes=notes, details=scores.details)
+
+
+def _recoupled(groups: Groups, graph: Graph) -> Groups:
+    """Couple a graph with the options of other groups."""
+    from ..coupling import couple
+
+    return couple(graph, keep=groups.keep, allow_inexact=groups.allow_inexact)
+
+
+def _chosen(opened: Opened, scores: Scores, settings: Settings, progress: Callable[[str], None]) -> Plan:
+    """Keep what the method itself would keep."""
+    from ..solver.chosen import keep_chosen
+
+    progress("solve")
+    return keep_chosen(
+        opened.groups, scores, min_width=settings.min_width, multiple=settings.multiple, seed=settings.seed
+    )  # fmt: skip
 
 
 def _solved(opened: Opened, scores: Scores, asked: Budget, settings: Settings, progress: Callable[[str], None]) -> Plan:
@@ -123,8 +188,12 @@ def _apply(opened: Opened, plan: Plan, progress: Callable[[str], None]) -> Fitte
     shapes = {name: opened.graph.shape(name) for name in opened.graph.inputs}
     after: dict[Metric, float] = dict(count(trace(small, input_shapes=shapes)))
     after["size"] = written_size(small, loaded.external if loaded else {})
-    before = {**opened.groups.costs.full, "size": float(opened.source.bytes)}
-    return Fitted(plan, small, before, after)
+    return Fitted(opened, plan, small, costs_of(opened), after)
+
+
+def costs_of(opened: Opened) -> dict[Metric, float]:
+    """Return what the whole model costs; "size" is the bytes of its file, or of a module's tensors."""
+    return {**opened.groups.costs.full, "size": float(opened.source.bytes)}
 
 
 def _excess(fitted: Fitted, budget: Budget) -> dict[Metric, float]:

@@ -156,7 +156,10 @@ def run(model: str | Path | ModelProto | Loaded, settings: Settings, progress: P
             fitted, plan, check = stepped.fitted, stepped.fitted.plan, stepped.check
             if check is None:
                 progress("verify")
-                check = verify(graph, groups, plan, fitted.model, seed=settings.seed, reference=reference.result())
+                check = verify(
+                    fitted.opened.graph, fitted.opened.groups, fitted.applied, fitted.model, seed=settings.seed,
+                    reference=reference.result(), original=graph,
+                )  # fmt: skip
     report = Report(
         input=side(fitted.before, loaded),
         output=side(fitted.after),
@@ -173,16 +176,18 @@ def run(model: str | Path | ModelProto | Loaded, settings: Settings, progress: P
         gap=finite(plan.gap),
         version=version(),
         steps=tuple(step.to_dict() for step in stepped.steps),
+        details=dict(fitted.details),
     )
     return Pruned(fitted.model, report, plan)
 
 
 def check_settings(settings: Settings) -> None:
     """Raise UsageError for settings that make no sense whatever the model is, before any work."""
-    from .fitting import scoring_pass
+    from .fitting import chooses, scoring_pass
 
-    if settings.plan is None and settings.budget is None:
-        raise UsageError("budget-missing", "no budget is given", where="budget", hint="0.5 keeps half of the MACs")
+    if settings.plan is None and settings.budget is None and not (settings.steps == 1 and chooses(settings)):
+        hint = "--budget 0.5 keeps half of the MACs; graphprune --help says more"
+        raise UsageError("budget-missing", "no budget is given", where="--budget", hint=hint)
     if settings.train is not None and settings.steps == 1:
         words, hint = "there are no steps to train between", "give --steps 2 or more, or train the result"
         raise UsageError("train-without-steps", words, where="train", hint=hint)
@@ -207,7 +212,7 @@ def _fitted(opened: Opened, settings: Settings, progress: Progress) -> Stepped:
 
 def trained_notes(stepped: Stepped) -> tuple[str, ...]:
     """Say what a plan and a check mean where weights were trained in between."""
-    words = "weights were trained between the steps: the plan does not carry them, and the check is the last step's"
+    words = "weights changed between the steps: the plan does not carry them, and the check is the last step's"
     return () if stepped.check is None else (words,)
 
 

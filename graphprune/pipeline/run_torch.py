@@ -19,7 +19,8 @@ from ..graph import Graph
 from ..plan import Plan
 from ..report.build import agreement_of, budget_of, finite, frozen_of, groups_of, kept_of, side
 from ..report.report import Report
-from ..verification.verify_torch import Reference, reference_of, verify_module
+from ..verification.verify import Verification
+from ..verification.verify_torch import Reference, agreeing_with, reference_of, verify_module
 from . import fitting
 from .run import (
     Opened,
@@ -72,7 +73,7 @@ class _Applying:
         progress("count")
         small = trace_call(done.module, source.args, source.kwargs, source.dynamic_shapes)
         after: dict[Metric, float] = dict(count(small))
-        return fitting.Fitted(plan, done, dict(groups.costs.full), after)
+        return fitting.Fitted(opened, plan, done, fitting.costs_of(opened), after)
 
 
 def run_module(
@@ -91,7 +92,7 @@ def run_module(
     fitted, plan, done, found = stepped.fitted, stepped.fitted.plan, stepped.fitted.model, stepped.check
     if found is None:
         progress("verify")
-        found = verify_module(graph, opened.groups, plan, done.module, seed=settings.seed, reference=apply.reference)
+        found = _verified(graph, fitted, apply.reference, settings.seed)
     report = Report(
         input=side(fitted.before),
         output=side(fitted.after),
@@ -109,11 +110,23 @@ def run_module(
         version=version(),
         steps=tuple(step.to_dict() for step in stepped.steps),
         form=done.form,
+        details=dict(fitted.details),
     )
-    # After training between steps, the module was made of the step before, and the recipe is to start at the original.
-    made = done if stepped.check is None else rewritten(graph, plan, opened.groups)
+    # Where weights were changed first, the module was made of another, and the recipe is to start at the original.
+    made = done if fitted.opened.graph is graph else rewritten(graph, plan, opened.groups)
     note(done.module, Recipe.of(graph, plan, made))
     return PrunedModule(done.module, report, plan, done)
+
+
+def _verified(graph: Graph, fitted: fitting.Fitted, reference: Reference | None, seed: int) -> Verification:
+    """Compare the module with the masked model that it was made of, and see how far it is from the original."""
+    opened = fitted.opened
+    assert reference is not None
+    if opened.graph is not graph:
+        reference = agreeing_with(graph, reference)
+    return verify_module(
+        opened.graph, opened.groups, fitted.applied, fitted.model.module, seed=seed, reference=reference
+    )  # fmt: skip
 
 
 def _fitted(opened: Opened, settings: Settings, progress: Progress, apply: _Applying) -> Stepped:

@@ -46,7 +46,7 @@ class World:
     apply: Apply | None
     model_of: Callable[[Fitted], Any]
     trace: Callable[[Graph, Any], Graph]
-    verify: Callable[[Opened, Fitted, int], Verification]
+    verify: Callable[[Fitted, int], Verification]
 
 
 @dataclass(frozen=True)
@@ -67,9 +67,9 @@ class Stepped:
     """What the steps lead to.
 
     ``fitted.plan`` is in terms of the original model's groups. Without training, ``fitted.model`` is what that plan
-    makes of the original, so it can be replayed from the plan, and is to be verified against the original. With
-    training in between the plan does not carry the weights, and each step was verified against what it started from:
-    ``check`` is the last step's verification, None without training.
+    makes of the original, so it can be replayed from the plan, and is to be verified against the original. Where
+    weights changed, by training in between or by the pass itself, the plan does not carry them, and each step was
+    verified against what it started from: ``check`` is the last step's verification, None where they did not.
     """
 
     fitted: Fitted
@@ -102,13 +102,15 @@ def fit_in_steps(
     ``train`` is called between steps, not after the last. Raises what ``fitting.fit`` raises, and VerificationError
     when a step that is trained from does not compute what its masked original does.
     """
+    from ..scoring import PreparingPass
     from . import fitting
     from .lineage import Lineage
 
     assert settings.budget is not None
     world = world or onnx_world()
-    limits = schedule(settings.budget, _costs_of(opened), steps)
+    limits = schedule(settings.budget, fitting.costs_of(opened), steps)
     _check_reach(opened, settings)
+    changing = train is not None or isinstance(fitting.scoring_pass(settings), PreparingPass)
     lineage = Lineage(opened.graph, opened.groups)
     now, done, fitted, check = opened, [], None, None
     for k, limit in enumerate(limits, start=1):
@@ -120,17 +122,17 @@ def fit_in_steps(
                 model = train(model, k - 1)
             now = _reopened(now, model, fitted, settings, world)
         now, fitted = _step(now, settings, limit, lineage, progress, world)
-        if train is not None:
+        if changing:
             progress("verify")
-            check = world.verify(now, fitted, settings.seed)
+            check = world.verify(fitted, settings.seed)
         done.append(Step(limit, dict(fitted.after), lineage.widths()))
     assert fitted is not None
     plan = _composed(lineage, fitted.plan, settings)
-    if train is None:
+    if not changing:
         notes = fitted.notes
         fitted = replace(fitting.follow(opened, replace(settings, plan=plan), progress, world.apply), notes=notes)
         done[-1] = replace(done[-1], costs=dict(fitted.after))
-    return Stepped(replace(fitted, plan=plan, before=_costs_of(opened)), tuple(done), check)
+    return Stepped(replace(fitted, plan=plan, before=fitting.costs_of(opened)), tuple(done), check)
 
 
 def _check_reach(opened: Opened, settings: Settings) -> None:
@@ -154,12 +156,10 @@ def onnx_world() -> World:
         apply=None,
         model_of=lambda fitted: fitted.model,
         trace=lambda before, model: trace(model, input_shapes={name: before.shape(name) for name in before.inputs}),
-        verify=lambda now, fitted, seed: verify(now.graph, now.groups, fitted.plan, fitted.model, seed=seed),
+        verify=lambda fitted, seed: verify(
+            fitted.opened.graph, fitted.opened.groups, fitted.applied, fitted.model, seed=seed
+        ),
     )
-
-
-def _costs_of(opened: Opened) -> dict[Metric, float]:
-    return {**opened.groups.costs.full, "size": float(opened.source.bytes)}
 
 
 def _reopened(before: Opened, model: Any, fitted: Fitted, settings: Settings, world: World) -> Opened:
@@ -191,7 +191,7 @@ def _step(
     """Prune what there is to a limit, protecting what would not be whole units of the original."""
     from . import fitting
 
-    costs = _costs_of(now)
+    costs = fitting.costs_of(now)
     parts = {m: min(value / max(costs[m], 1e-12), 1.0) for m, value in limit.items()}
     asked = replace(settings, budget=Budget(**{m: parts.get(m) for m in METRICS}), plan=None)
     protected = lineage.untraceable

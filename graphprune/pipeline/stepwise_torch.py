@@ -13,7 +13,6 @@ from .stepwise import World
 if TYPE_CHECKING:
     from ..graph import Graph
     from .fitting import Apply, Fitted
-    from .run import Opened
 
 
 def torch_world(apply: Apply, reference: Callable[[], Reference | None]) -> World:
@@ -23,8 +22,8 @@ def torch_world(apply: Apply, reference: Callable[[], Reference | None]) -> Worl
         source: TorchSource = before.source
         return trace_call(module, source.args, source.kwargs, source.dynamic_shapes)
 
-    def verify(now: Opened, fitted: Fitted, seed: int) -> Verification:
-        module = fitted.model.module
-        return verify_module(now.graph, now.groups, fitted.plan, module, seed=seed, reference=reference())
+    def verify(fitted: Fitted, seed: int) -> Verification:
+        module, of = fitted.model.module, fitted.opened
+        return verify_module(of.graph, of.groups, fitted.applied, module, seed=seed, reference=reference())
 
     return World(apply, lambda fitted: fitted.model.module, again, verify)

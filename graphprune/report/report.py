@@ -71,6 +71,7 @@ class Report:
     ``budget`` holds the limits as given, ``kept`` for every parameter that was cut, under its name in the input model,
     the indices kept along each cut axis, ascending. ``objective``, ``bound`` and ``gap`` are the solver's (see Plan).
     ``form`` is what a pruned torch module is: "module class" (the user's own) or "graph module"; "" for ONNX.
+    ``details`` is what the method tells besides, by its own names (see its page in the documents).
     ``steps`` tells, where there were several, the ``limits`` of each, the ``costs`` and the ``widths`` it led to.
     """
 
@@ -90,6 +91,7 @@ class Report:
     version: str = ""
     steps: tuple[Mapping[str, Any], ...] = ()
     form: str = ""
+    details: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def to_json(self) -> str:
         """Return the report as JSON text, with one line for every group and parameter."""
@@ -156,4 +158,5 @@ def _parts(body: Mapping[str, Any]) -> dict[str, Any]:
         "verify": None if body["verify"] is None else Agreement(**body["verify"]),
         "warnings": tuple(body["warnings"]),
         "steps": tuple(body.get("steps", ())),
+        "details": dict(body.get("details", {})),
     }

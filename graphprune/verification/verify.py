@@ -98,16 +98,20 @@ def verify(
     *,
     seed: int = 0,
     reference: Reference | None = None,
+    original: Graph | None = None,
 ) -> Verification:
     """Run the pruned model and the masked original on random inputs and compare every output.
 
     A model that computes shapes from its input is run at a second size of its dynamic axes too. Where a model takes
     decisions (NMS, TopK), the numbers they are taken on are compared as well. ``reference`` may have been prepared
-    before the plan was known. Raises VerificationError naming the first tensor that differs, or what onnxruntime says
-    when the pruned model does not run; ModelError when the model itself does not run.
+    before the plan was known. Where a pass changed the model first, ``graph`` is what it made, and ``original`` the
+    graph that it was given and the ``reference`` was prepared of: the agreement is with that. Raises VerificationError
+    naming the first tensor that differs, or what onnxruntime says when the pruned model does not run; ModelError when
+    the model itself does not run.
     """
     exact = is_exact(groups, plan)
-    if reference is None or not exact:
+    given = reference if original is not None and original is not graph else None
+    if reference is None or given is not None or not exact:
         reference = prepare(graph, groups, None if exact else plan, seed=seed)
     watch, masks = reference.watch, reference.masked.masks(kept_by(groups, plan))
     names = list(watch.names)
@@ -131,8 +135,15 @@ def verify(
         if first is not None:
             raise _not_the_same(found, first)
         found = replace(found, tolerance=max(found.tolerance, found.relative))
-    agreed = None if reference.original is None else agreement(results[0], reference.original)
+    agreed = _agreed(results[0], given or reference, reference)
     return Verification(found.absolute, found.relative, len(results), found.tolerance, agreed, exact)
+
+
+def _agreed(outputs: Outputs, original: Reference, reference: Reference) -> float | None:
+    """Compare with what the original gives for the same inputs; None where that is not known."""
+    if original.original is None or original.positive != reference.positive:
+        return None
+    return agreement(outputs, original.original)
 
 
 def integer_limits(graph: Graph) -> dict[str, int]:

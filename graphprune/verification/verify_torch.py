@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -84,6 +84,17 @@ def reference_of(graph: Graph, groups: Groups, plan: Plan, *, seed: int = 0) -> 
             hint="give example inputs on which it does",
         )  # fmt: skip
     return Reference(tuple(cases), cuts)
+
+
+def agreeing_with(graph: Graph, reference: Reference) -> Reference:
+    """Return the reference with another original: the graph that a pass was given, where it changed the model."""
+    source: TorchSource = graph.source
+    cases = []
+    with exactly():
+        for case in reference.cases:
+            leaves, _ = pytree.tree_flatten((case.args, dict(case.kwargs)))
+            cases.append(replace(case, original=_arrays(run_graph(source, leaves, weights=case.weights))))
+    return replace(reference, cases=tuple(cases))
 
 
 def _random_cases(graph: Graph, masks: Masks, leaves: Sequence[Any], spec: Any, seed: int) -> list[Case]:

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import pytest
 from commands import Shell
-from models import mlp
+from models import mlp, residual_cnn
 from onnx import numpy_helper
 
 from graphprune import count, trace
@@ -199,3 +199,19 @@ def test_passes(shell: Shell, command: list[str]) -> None:
         assert body["problems"] == []
     else:
         assert "nothing" in done.out
+
+
+def test_the_options_of_a_method(shell: Shell) -> None:
+    done = shell("passes", "magnitude")
+    assert (done.status, done.err) == (0, "")
+    assert all(word in done.out for word in ("norm", "aggregate", "producer", "normalize"))
+    assert "lamp" not in done.out.split("option")[0]
+
+
+def test_a_method_s_own_option(shell: Shell) -> None:
+    onnx.save(residual_cnn(), "m.onnx")
+    command = ("m.onnx", "--budget", "0.6", "--force", "--save-plan")
+    assert shell(*command, "a.json", "--method", "magnitude", "--option", "norm=1").status == 0
+    assert shell(*command, "b.json", "--method", "l1").status == 0
+    first, second = Plan.load("a.json"), Plan.load("b.json")
+    assert first.keep == second.keep
