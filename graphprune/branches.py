@@ -8,13 +8,11 @@ empty input. Whatever else an emptied tensor or a constant runs into makes the g
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from .graph import Graph, Node
 from .layout import Layout
-
-IsEmpty = Callable[[str], bool]
 
 
 @dataclass(frozen=True)
@@ -29,11 +27,11 @@ class Vanishing:
 def follow(
     graph: Graph,
     candidates: Iterable[int],
-    is_empty: IsEmpty,
+    empty: set[str],
     users: Mapping[str, list[int]],
     already: Iterable[str] = (),
 ) -> Vanishing | None:
-    """Follow emptied tensors through the nodes that touch them; None where the graph does not allow it.
+    """Follow the emptied tensors through the nodes that touch them; None where the graph does not allow it.
 
     ``already`` names tensors that only broadcast because of other branches.
     """
@@ -41,11 +39,11 @@ def follow(
     shrunken = set(already)
     for k in candidates:
         node = graph.nodes[k]
-        if all(is_empty(o) for o in node.outputs):
+        if empty.issuperset(node.outputs):
             dead.append(k)
-        elif not any(n and is_empty(n) for n in node.inputs) or node.family in ("concat", "split"):
+        elif empty.isdisjoint(node.inputs) or node.family in ("concat", "split"):
             continue
-        elif node.family == "contraction" and _bias_is_stored(graph, node) and not is_empty(node.outputs[0]):
+        elif node.family == "contraction" and _bias_is_stored(graph, node) and node.outputs[0] not in empty:
             constants.append(k)
         else:
             return None
@@ -112,6 +110,10 @@ def vanishing_groups(graph: Graph, layout: Layout) -> set[int]:
     always keeps one of them.
     """
     emptied, joint = _emptied_by(graph, layout)
+    by_group: dict[int, set[str]] = {}
+    for name, groups in emptied.items():
+        for g in groups:
+            by_group.setdefault(g, set()).add(name)
     touching: dict[int, list[int]] = {}
     for k, node in enumerate(graph.nodes):
         for g in {g for n in (*node.inputs, *node.outputs) if n for g in emptied.get(n, ())}:
@@ -122,47 +124,30 @@ def vanishing_groups(graph: Graph, layout: Layout) -> set[int]:
         for g in frozenset().union(*monomials):
             feeding.setdefault(g, []).append(monomials)
     accepted: set[int] = set()
+    empty: set[str] = set()
     shrunken: frozenset[str] = frozenset()
-    none: frozenset[int] = frozenset()
     for g, nodes in touching.items():
         together = accepted | {g}
         if any(all(together & m for m in monomials) for monomials in feeding.get(g, ())):
             continue
-
-        def alone(name: str, g: int = g) -> bool:
-            return g in emptied.get(name, none)
-
-        def with_others(name: str, gone: set[int] = together) -> bool:
-            return not gone.isdisjoint(emptied.get(name, none))
-
-        if follow(graph, nodes, alone, users) is not None:
-            found = follow(graph, nodes, with_others, users, shrunken)
+        if follow(graph, nodes, by_group[g], users) is not None:
+            found = follow(graph, nodes, empty | by_group[g], users, shrunken)
             if found is not None:
-                accepted, shrunken = together, found.shrunken
+                accepted, empty, shrunken = together, empty | by_group[g], found.shrunken
     return accepted
 
 
 def _emptied_by(graph: Graph, layout: Layout) -> tuple[dict[str, frozenset[int]], set[frozenset[frozenset[int]]]]:
     """Return the groups without which an axis of each tensor is empty, and the axes that several groups feed."""
-    memo: dict[int, frozenset[int]] = {}
+    needed: dict[int, frozenset[int]] = {}
     joint: set[frozenset[frozenset[int]]] = set()
     none: frozenset[int] = frozenset()
-
-    def of(root: int) -> frozenset[int]:
-        monomials = frozenset(map(frozenset, layout.terms(root))) if layout.has_units(root) else frozenset()
-        needed = frozenset.intersection(*monomials) if monomials else none
-        if monomials and not needed and none not in monomials:
-            joint.add(monomials)
-        return needed
-
-    result = {}
-    for name, dims in layout.facts.of_tensor.items():
-        groups = none
-        for dim in dims or ():
-            root = layout.facts.find(dim)
-            if root not in memo:
-                memo[root] = of(root)
-            groups = groups | memo[root] if memo[root] else groups
-        if groups:
-            result[name] = groups
-    return result, joint
+    roots = {name: layout.facts.roots(dims) for name, dims in layout.facts.of_tensor.items() if dims}
+    for root in set().union(*roots.values()):
+        if layout.has_units(root):
+            monomials = frozenset(map(frozenset, layout.terms(root)))
+            needed[root] = frozenset.intersection(*monomials)
+            if not needed[root] and none not in monomials:
+                joint.add(monomials)
+    found = ((name, [needed[r] for r in axes if r in needed]) for name, axes in roots.items())
+    return {name: none.union(*groups) for name, groups in found if any(groups)}, joint

@@ -30,10 +30,17 @@ def add_into(total: Terms, other: Terms, factor: int = 1) -> None:
         total[monomial] = total.get(monomial, 0) + factor * coefficient
 
 
+def scaled(terms: Terms, factor: int) -> Terms:
+    """Multiply a polynomial by a number."""
+    return terms if factor == 1 else {m: c * factor for m, c in terms.items()}
+
+
 def product(left: Terms, right: Terms) -> Terms:
     """Multiply two polynomials."""
     if len(right) == 1 and () in right:
-        return {m: c * right[()] for m, c in left.items()}
+        return scaled(left, right[()])
+    if len(left) == 1 and () in left:
+        return scaled(right, left[()])
     result: Terms = {}
     for a, x in left.items():
         for b, y in right.items():

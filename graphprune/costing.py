@@ -7,7 +7,7 @@ from math import prod
 
 import numpy as np
 
-from .cost import Costs, Polynomial, Terms, add_into, product
+from .cost import Costs, Polynomial, Terms, add_into, product, scaled
 from .families.facts import Dim, Facts
 from .graph import Graph
 from .layout import Layout
@@ -28,26 +28,26 @@ def fixed_costs(graph: Graph, facts: Facts) -> Costs:
 
 def _costs(graph: Graph, facts: Facts, size: Size, widths: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Costs:
     volumes: dict[tuple[Dim, ...], Terms] = {}
+    sizes: dict[Dim, Terms] = {}
 
     def volume(dims: Iterable[Dim]) -> Terms:
-        roots = tuple(facts.find(d) for d in dims)
+        roots = facts.roots(dims)
         if roots not in volumes:
             scale, result = 1, None
-            for terms in map(size, roots):
+            for root in roots:
+                terms = sizes.get(root) or sizes.setdefault(root, size(root))
                 if len(terms) == 1 and () in terms:
                     scale *= terms[()]
                 else:
                     result = terms if result is None else product(result, terms)
-            volumes[roots] = {m: c * scale for m, c in ({(): 1} if result is None else result).items()}
+            volumes[roots] = scaled({(): 1} if result is None else result, scale)
         return volumes[roots]
 
     n = len(widths)
     macs = _sum(volume(p) for k in range(len(graph.nodes)) for p in facts.macs.get(k, ()))
     copies = _parameter_copies(graph, facts, volume)
     params = _sum(c for name, cs in copies.items() if is_weight(graph, name) for c in cs)
-    stored = _sum(
-        {m: c * graph.tensors[name].itemsize for m, c in copy.items()} for name, cs in copies.items() for copy in cs
-    )
+    stored = _sum(scaled(copy, graph.tensors[name].itemsize) for name, cs in copies.items() for copy in cs)
     stored[()] = stored.get((), 0) + _overhead(graph)
     tensors, born, died = _activations(graph, facts, volume)
     return Costs(
@@ -120,7 +120,7 @@ def _activations(
     for name, step in first.items():
         dims = facts.tensor(name)
         if dims is not None:
-            tensors.append({m: c * graph.tensors[name].itemsize for m, c in volume(dims).items()})
+            tensors.append(scaled(volume(dims), graph.tensors[name].itemsize))
             born.append(step)
             died.append(max(last.get(name, step), step))
     return tensors, born, died

@@ -29,6 +29,7 @@ ARGUMENTS = {
 }  # fmt: skip
 """Families whose inputs from this position on are arguments (shapes, indices, axes), not data."""
 ARGUMENT = "argument of a node"
+MIXED_SIZES = "its size is added to, or rounded with, one that follows the model's input"
 ENDS = ("input of the model", "output of the model")
 
 
@@ -53,8 +54,14 @@ def state_facts(graph: Graph, *, by_factors: bool = False) -> Facts:
         if first is not None and node.op not in ("Shape", "Size"):
             facts.freeze_all(ins[first:], ARGUMENT)
         _state(node, ins, outs, facts)
+    facts.settle()
     _freeze_dynamic(graph, facts)
     _freeze_seen_sizes(graph, facts)
+    for name, axis in graph.mixed_sizes:
+        facts.index = -1
+        dims = facts.tensor(name)
+        assert dims is not None
+        facts.freeze(dims[axis], MIXED_SIZES)
     return facts
 
 
@@ -94,7 +101,7 @@ def _use(facts: Facts, graph: Graph, node: int, place: int, name: str | None, un
         return None
     if name not in untied:
         return facts.tensor(name)
-    dims = [facts.new(n) for n in graph.shape(name)]
+    dims = facts.new_dims(graph.shape(name))
     facts.of_use[node, place] = dims
     return dims
 
@@ -106,7 +113,9 @@ def _freeze_dynamic(graph: Graph, facts: Facts) -> None:
     for tensor in graph.tensors.values():
         if True in tensor.dynamic:
             dims = facts.tensor(tensor.name) or ()
-            following.update((facts.find(d), None) for d, dynamic in zip(dims, tensor.dynamic, strict=False) if dynamic)
+            following.update(
+                (d, None) for d, dynamic in zip(facts.roots(dims), tensor.dynamic, strict=False) if dynamic
+            )
     for dim in following:
         if facts.size[dim] > 1:
             facts.freeze(dim, "its size follows the model's input")
@@ -194,16 +203,15 @@ def _layout(facts: Facts, graph: Graph) -> Layout:
 def _number_groups(facts: Facts, units: Units) -> Layout:
     """Units that occur in the same axes, equally often, make a group; groups and units are numbered in graph order."""
     needs, slots = units.needs, units.slots
-    n = needs.shape[1]
+    n = needs.columns
     atoms = [
         (base, facts.size[d]) for d, base in slots.base.items() if base < slots.atom_count and d not in facts.factors
     ]
     marks = np.random.default_rng(0).integers(0, 1 << 40, len(atoms))
     of_slot = np.repeat(marks, [size for _, size in atoms])
-    rows = np.repeat(np.arange(needs.shape[0]), np.diff(needs.indptr))
     signature, first = np.zeros(n, np.int64), np.full(n, NO_REASON)
-    np.add.at(signature, needs.indices, of_slot[rows])
-    np.minimum.at(first, needs.indices, rows)
+    np.add.at(signature, needs.indices, of_slot[needs.row])
+    np.minimum.at(first, needs.indices, needs.row)
     used = np.flatnonzero(first != NO_REASON)
     used = used[np.argsort(first[used], kind="stable")]
     _, lead, inverse, counts = np.unique(signature[used], return_index=True, return_inverse=True, return_counts=True)
@@ -222,7 +230,7 @@ def _number_groups(facts: Facts, units: Units) -> Layout:
 def _irregular(layout: Layout) -> IntArray:
     """Return the slots whose groups do not occur in all combinations, equally often, along their axis."""
     needs, slots, facts = layout.units.needs, layout.units.slots, layout.facts
-    degree = np.diff(needs.indptr)
+    degree = needs.degree
     bad: list[IntArray] = []
     if not (degree > 1).any():
         return np.zeros(0, np.int64)
@@ -231,7 +239,7 @@ def _irregular(layout: Layout) -> IntArray:
             continue
         kinds: dict[tuple[int, ...], list[tuple[int, tuple[int, ...]]]] = {}
         for slot in range(base, base + facts.size[dim]):
-            members = needs.indices[needs.indptr[slot] : needs.indptr[slot + 1]]
+            members = needs.of_row(slot)
             if len(members) > 1:
                 key = tuple(sorted(layout.group[members].tolist()))
                 kinds.setdefault(key, []).append((slot, tuple(sorted(members.tolist()))))
@@ -289,30 +297,32 @@ Placed = tuple[Member, tuple[int, int]]
 def _members(graph: Graph, layout: Layout) -> list[list[Placed]]:
     """Return each group's members with the (node, input) that gives them their role."""
     facts = layout.facts
-    users: dict[str, list[tuple[int, int]]] = {}
+    users: dict[str | None, list[tuple[int, int]]] = {t.name: [] for t in graph.parameters}
     for k, node in enumerate(graph.nodes):
         for place, name in enumerate(node.inputs):
-            if name is not None and graph.tensors[name].kind == "parameter":
-                users.setdefault(name, []).append((k, place))
+            if name in users:
+                users[name].append((k, place))
     result: list[list[Placed]] = [[] for _ in layout.sizes]
+    said: list[set[tuple[object, ...]]] = [set() for _ in layout.sizes]
     for name, dims, use in parameter_dims(graph, facts):
-        uses = [use] if use is not None else users.get(name, [])
+        uses = [use] if use is not None else users[name]
         for axis, dim in enumerate(dims):
             if not layout.has_units(dim):
                 continue
-            carried = layout.carried(dim)
             where, role = _role(facts, uses, axis)
-            for group, index, unit in carried.parts:
+            for group, index, unit in layout.carried(dim).parts:
+                if use is not None and _repeated(said[group], name, axis, index, unit):
+                    continue
                 result[group].append((Member(name, axis, index, unit, role), where))
-    return [_distinct(placed) for placed in result] if facts.of_use else result
+    return result
 
 
-def _distinct(placed: list[Placed]) -> list[Placed]:
-    """Drop members that say the same (one vector used alike by several nodes)."""
-    seen: dict[tuple[object, ...], Placed] = {}
-    for member, where in placed:
-        seen.setdefault((member.tensor, member.axis, member.index.tobytes(), member.unit.tobytes()), (member, where))
-    return list(seen.values())
+def _repeated(said: set[tuple[object, ...]], name: str, axis: int, index: IntArray, unit: IntArray) -> bool:
+    """Tell whether a group has this member already (one vector used alike by several nodes), and note it."""
+    key = (name, axis, index.tobytes(), unit.tobytes())
+    before = len(said)
+    said.add(key)
+    return len(said) == before
 
 
 def _role(facts: Facts, uses: Sequence[tuple[int, int]], axis: int) -> tuple[tuple[int, int], Role]:
@@ -368,19 +378,12 @@ def _frozen(graph: Graph, layout: Layout) -> Iterator[Frozen]:
             if facts.size[facts.find(dim)] <= 1 or (name, axis) in seen:
                 continue
             seen.add((name, axis))
-            positions, remarks = layout.frozen(dim)
-            if not len(positions):
+            count, commonest = layout.frozen(dim)
+            if not count:
                 continue
-            remark = layout.units.remarks[_commonest(remarks)]
+            remark = layout.units.remarks[commonest]
             node = graph.nodes[remark.node] if remark.node >= 0 else None
             # Arguments, and the axes of a kernel itself, are nothing anyone would remove.
             kernel = remark.reason.startswith("spatial axis") and node is not None and name in node.inputs
             if remark.reason != ARGUMENT and not kernel:
-                yield Frozen(name, axis, remark.reason, len(positions), node.name if node is not None else "")
-
-
-def _commonest(values: IntArray) -> int:
-    if (values == values[0]).all():
-        return int(values[0])
-    distinct, counts = np.unique(values, return_counts=True)
-    return int(distinct[np.argmax(counts)])
+                yield Frozen(name, axis, remark.reason, count, node.name if node is not None else "")

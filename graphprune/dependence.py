@@ -16,16 +16,17 @@ from numpy.typing import NDArray
 
 from .scores import FloatArray
 
-STRETCH = 1 << 15
-"""Features of a Gram matrix that are widened to float64 at a time."""
+STRETCH = 1 << 22
+"""Values that are widened to float64 at a time: 32 MB."""
 
 
 def gram(features: NDArray[Any]) -> FloatArray:
     """Return the linear kernel of activations of shape (samples, ...), shape (samples, samples), in float64."""
     flat = features.reshape(len(features), -1)
     total = np.zeros((len(flat), len(flat)))
-    for start in range(0, flat.shape[1], STRETCH):
-        part = flat[:, start : start + STRETCH].astype(np.float64)
+    step = max(STRETCH // max(len(flat), 1), 1)
+    for start in range(0, flat.shape[1], step):
+        part = flat[:, start : start + step].astype(np.float64)
         total += part @ part.T
     return total
 

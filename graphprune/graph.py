@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from math import prod
 from typing import Any, Literal
 
@@ -90,6 +91,8 @@ class Graph:
     notes: tuple[str, ...] = ()
     ties_vectors: bool = False
     """Whether a vector that several nodes use is one for all; ONNX exporters merge equal ones, and those may part."""
+    mixed_sizes: tuple[tuple[str, int], ...] = ()
+    """(tensor, axis) whose size is read and added to sizes that follow the input: what comes out cannot be mended."""
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Return the traced shape of a tensor whose shape is known."""
@@ -97,7 +100,7 @@ class Graph:
         assert shape is not None, name
         return shape
 
-    @property
+    @cached_property
     def parameters(self) -> tuple[Tensor, ...]:
         """Every constant stored in the model."""
         return tuple(t for t in self.tensors.values() if t.kind == "parameter")

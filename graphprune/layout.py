@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,19 +22,37 @@ if TYPE_CHECKING:
     from .plan import Plan
 
 
+Part = tuple[int, IntArray, IntArray]
+"""(group, positions, units): what a dimension needs of one group."""
+
+
 @dataclass(frozen=True)
 class Carried:
-    """The units along one dimension: position ``index[i]`` needs unit ``unit[i]`` of group ``group[i]``, by group."""
+    """The units along one dimension, group by group.
 
-    index: IntArray
-    group: IntArray
-    unit: IntArray
+    Flat, position ``index[i]`` needs unit ``unit[i]`` of group ``group[i]``.
+    """
+
+    parts: list[Part]
 
     @cached_property
-    def parts(self) -> list[tuple[int, IntArray, IntArray]]:
-        """The groups along the dimension, each with its stretch of ``index`` and ``unit``."""
-        cuts = [0, *(np.flatnonzero(np.diff(self.group)) + 1).tolist(), len(self.group)]
-        return [(int(self.group[a]), self.index[a:b], self.unit[a:b]) for a, b in pairwise(cuts) if b > a]
+    def index(self) -> IntArray:
+        """All positions, those of a part after those of another."""
+        return _joined([index for _, index, _ in self.parts])
+
+    @cached_property
+    def group(self) -> IntArray:
+        """The group of every position."""
+        return np.repeat([g for g, _, _ in self.parts], [len(index) for _, index, _ in self.parts]).astype(np.int64)
+
+    @cached_property
+    def unit(self) -> IntArray:
+        """The unit of every position."""
+        return _joined([unit for _, _, unit in self.parts])
+
+
+def _joined(arrays: Sequence[IntArray]) -> IntArray:
+    return arrays[0] if len(arrays) == 1 else np.concatenate([*arrays, np.zeros(0, np.int64)])
 
 
 @dataclass(frozen=True)
@@ -47,56 +66,59 @@ class Layout:
     sizes: IntArray
     _carried: dict[Dim, Carried] = field(default_factory=dict, repr=False)
     _terms: dict[Dim, Terms] = field(default_factory=dict, repr=False)
-    _has_units: dict[Dim, bool] = field(default_factory=dict, repr=False)
-    _frozen: dict[Dim, tuple[IntArray, IntArray]] = field(default_factory=dict, repr=False)
+    _frozen: dict[Dim, tuple[int, int]] = field(default_factory=dict, repr=False)
 
     @cached_property
-    def _row(self) -> IntArray:
-        """Slot of every entry of the needs."""
-        return np.repeat(np.arange(self.units.needs.shape[0]), np.diff(self.units.needs.indptr))
+    def atoms(self) -> tuple[list[Dim], IntArray]:
+        """The atoms in the order of their slots, and the atom (by position) of every slot."""
+        facts, slots = self.facts, self.units.slots
+        atoms = [d for d, base in slots.base.items() if base < slots.atom_count and d not in facts.factors]
+        return atoms, np.repeat(np.arange(len(atoms)), np.array([facts.size[a] for a in atoms], np.int64))
 
     @cached_property
-    def _free_before(self) -> IntArray:
-        """Number of entries before each slot, by which an atom without units is seen at once."""
-        before: IntArray = self.units.needs.indptr.astype(np.int64)
-        return before
+    def _parts(self) -> dict[Dim, list[Part]]:
+        """The parts of every atom that has units."""
+        needs, (atoms, atom_of_slot) = self.units.needs, self.atoms
+        key = atom_of_slot[needs.row] * max(len(self.sizes), 1) + self.group[needs.indices]
+        order = np.argsort(key, kind="stable")
+        key, row, unit = key[order], needs.row[order], self.unit[needs.indices[order]]
+        cuts = np.flatnonzero(np.diff(key, prepend=-1))
+        owner, group = np.divmod(key[cuts], max(len(self.sizes), 1))
+        bounds = pairwise([*cuts.tolist(), len(key)])
+        parts: dict[Dim, list[Part]] = {}
+        for atom, g, (first, last) in zip(owner.tolist(), group.tolist(), bounds, strict=True):
+            dim = atoms[atom]
+            parts.setdefault(dim, []).append((g, row[first:last] - self.units.slots.base[dim], unit[first:last]))
+        return parts
 
     def has_units(self, dim: Dim) -> bool:
         """Tell whether any position of a dimension needs a unit."""
         root = self.facts.find(dim)
-        if root not in self._has_units:
-            base, size, before = self.units.slots.base, self.facts.size, self._free_before
-            self._has_units[root] = any(before[base[a] + size[a]] > before[base[a]] for a in self.facts.atoms(root))
-        return self._has_units[root]
+        return root in self._parts or (
+            root in self.facts.factors and any(a in self._parts for a in self.facts.atoms(root))
+        )
 
     def carried(self, dim: Dim) -> Carried:
         """Return the units along a dimension; a position of a product needs what its factors need."""
         root = self.facts.find(dim)
         if root not in self._carried:
-            parts = self.facts.atoms(root)
-            sizes = [self.facts.size[a] for a in parts]
-            found = [self._of_factor(k, parts, sizes) for k in range(len(parts))]
-            index, group, unit = (np.concatenate(x) for x in zip(*found, strict=True))
-            if len(group) and (group != group[0]).any():
-                order = np.lexsort((index, group))
-                index, group, unit = index[order], group[order], unit[order]
-            self._carried[root] = Carried(index, group, unit)
+            product = root in self.facts.factors
+            self._carried[root] = Carried(self._of_product(root) if product else self._parts.get(root, []))
         return self._carried[root]
 
-    def _of_factor(self, k: int, parts: Sequence[Dim], sizes: Sequence[int]) -> tuple[IntArray, IntArray, IntArray]:
-        """Return (position, group, unit) of what one factor of a product brings to all its positions."""
-        base = self.units.slots.base[parts[k]]
-        first, last = self._free_before[base], self._free_before[base + sizes[k]]
-        column = self.units.needs.indices[first:last]
-        row = self._row[first:last] - base
-        group, unit = self.group[column], self.unit[column]
-        outer, inner = int(np.prod(sizes[:k])), int(np.prod(sizes[k + 1 :]))
-        if outer == inner == 1:
-            return row, group, unit
-        start = (np.arange(outer)[:, None] * sizes[k] + row) * inner
-        position = (start[:, :, None] + np.arange(inner)).ravel()
-        repeat = (np.broadcast_to(x[None, :, None], (outer, len(x), inner)).ravel() for x in (group, unit))
-        return (position, *repeat)  # type: ignore[return-value]
+    def _of_product(self, root: Dim) -> list[Part]:
+        """Return what the factors of a product bring to all its positions."""
+        atoms = self.facts.atoms(root)
+        sizes = [self.facts.size[a] for a in atoms]
+        found: dict[int, list[tuple[IntArray, IntArray]]] = {}
+        for k, atom in enumerate(atoms):
+            outer, inner = prod(sizes[:k]), prod(sizes[k + 1 :])
+            for group, index, unit in self._parts.get(atom, ()):
+                start = (np.arange(outer)[:, None] * sizes[k] + index) * inner
+                position = (start[:, :, None] + np.arange(inner)).ravel()
+                repeated = np.broadcast_to(unit[None, :, None], (outer, len(unit), inner)).ravel()
+                found.setdefault(group, []).append((position, repeated))
+        return [(group, *_merged(found[group])) for group in sorted(found)]
 
     def terms(self, dim: Dim) -> Terms:
         """Return the size of a dimension as a polynomial in the widths."""
@@ -112,11 +134,8 @@ class Layout:
     @cached_property
     def _atom_terms(self) -> Mapping[Dim, Terms]:
         """Sizes of all atoms: frozen positions count one, a position of one unit its share of the group's width."""
-        facts, slots, needs = self.facts, self.units.slots, self.units.needs
-        degree = np.diff(needs.indptr)
-        atoms = [d for d, base in slots.base.items() if base < slots.atom_count and d not in facts.factors]
-        sizes = np.array([facts.size[a] for a in atoms], dtype=np.int64)
-        atom_of_slot = np.repeat(np.arange(len(atoms)), sizes)
+        needs, (atoms, atom_of_slot) = self.units.needs, self.atoms
+        degree = needs.degree
         constant = np.bincount(atom_of_slot[degree == 0], minlength=len(atoms))
         terms: list[Terms] = [{(): int(c)} if c else {} for c in constant]
         single = np.flatnonzero(degree == 1)
@@ -128,7 +147,7 @@ class Layout:
         ):
             terms[atom][(group,)] = count // int(self.sizes[group])
         for slot in np.flatnonzero(degree > 1).tolist():
-            members = self.group[needs.indices[needs.indptr[slot] : needs.indptr[slot + 1]]]
+            members = self.group[needs.of_row(slot)]
             key = tuple(sorted(members.tolist()))
             entry = terms[atom_of_slot[slot]]
             entry[key] = entry.get(key, 0) + 1
@@ -138,31 +157,44 @@ class Layout:
         return dict(zip(atoms, terms, strict=True))
 
     @cached_property
-    def _frozen_before(self) -> IntArray:
-        return np.concatenate([[0], np.cumsum(self.units.reason != NO_REASON)])
+    def _frozen_atoms(self) -> set[Dim]:
+        """The atoms of which any position is frozen."""
+        atoms, atom_of_slot = self.atoms
+        count = np.bincount(atom_of_slot[self.units.reason != NO_REASON], minlength=len(atoms))
+        return {atoms[k] for k in np.flatnonzero(count).tolist()}
 
-    def frozen(self, dim: Dim) -> tuple[IntArray, IntArray]:
-        """Return the frozen positions of a dimension and, for each, the remark that gives the reason."""
+    def frozen(self, dim: Dim) -> tuple[int, int]:
+        """Return how many positions of a dimension are frozen, and the remark that gives most of them their reason."""
         root = self.facts.find(dim)
         if root not in self._frozen:
-            self._frozen[root] = self._find_frozen(root)
+            self._frozen[root] = self._find_frozen(self.facts.atoms(root))
         return self._frozen[root]
 
-    def _find_frozen(self, root: Dim) -> tuple[IntArray, IntArray]:
-        parts = self.facts.atoms(root)
-        sizes = [self.facts.size[a] for a in parts]
-        bases = [self.units.slots.base[a] for a in parts]
-        before = self._frozen_before
-        if any(before[b] == before[b + n] for b, n in zip(bases, sizes, strict=True)):
-            none = np.zeros(0, np.int64)
-            return none, none
-        each = self.units.reason[bases[0] : bases[0] + sizes[0]]
-        for base, n in zip(bases[1:], sizes[1:], strict=True):
-            other = self.units.reason[base : base + n]
+    def _find_frozen(self, atoms: Sequence[Dim]) -> tuple[int, int]:
+        if not self._frozen_atoms.issuperset(atoms):  # a position of a product is frozen where all its factors are
+            return 0, -1
+        each, *others = (self.units.reason[self.units.slots.of(a, self.facts.size[a])] for a in atoms)
+        for other in others:
             both = (each != NO_REASON)[:, None] & (other != NO_REASON)
             each = np.where(both, np.minimum(each[:, None], other), NO_REASON).ravel()
-        positions = np.flatnonzero(each != NO_REASON)
-        return positions, each[positions]
+        return _counted(each[each != NO_REASON])
+
+
+def _counted(remarks: IntArray) -> tuple[int, int]:
+    """Return how many remarks there are, and the commonest."""
+    if not len(remarks) or (remarks == remarks[0]).all():
+        return len(remarks), int(remarks[0]) if len(remarks) else -1
+    distinct, counts = np.unique(remarks, return_counts=True)
+    return len(remarks), int(distinct[np.argmax(counts)])
+
+
+def _merged(pieces: list[tuple[IntArray, IntArray]]) -> tuple[IntArray, IntArray]:
+    """Put the positions and units that several factors bring in the order of the positions."""
+    if len(pieces) == 1:
+        return pieces[0]
+    index, unit = (np.concatenate(arrays) for arrays in zip(*pieces, strict=True))
+    order = np.argsort(index, kind="stable")
+    return index[order], unit[order]
 
 
 class Kept:
@@ -175,18 +207,26 @@ class Kept:
         start = np.concatenate([[0], np.cumsum(layout.sizes)])[:-1]
         everything = np.concatenate([*dead, np.zeros(0, np.bool_)])
         flat[is_unit] = everything[start[layout.group[is_unit]] + layout.unit[is_unit]]
-        self._slot_dead = np.asarray(layout.units.needs @ flat.astype(np.int32)) > 0
+        self._alive = ~layout.units.needs.touching(flat)
+        atoms, atom_of_slot = layout.atoms
+        left, whole = (np.bincount(atom_of_slot[m], minlength=len(atoms)) for m in (self._alive, slice(None)))
+        self._cut = {atoms[k] for k in np.flatnonzero(left < whole).tolist()}
+        self.emptied = bool(((left == 0) & (whole > 0)).any())
+        """Whether nothing is left along some dimension."""
         self._memo: dict[Dim, IntArray | None] = {}
 
     def index(self, dim: Dim) -> IntArray | None:
         """Return the kept positions of a dimension, ascending, or None if all are kept."""
-        facts, slots = self.layout.facts, self.layout.units.slots
-        root = facts.find(dim)
+        root = self.layout.facts.find(dim)
         if root not in self._memo:
-            alive = [~self._slot_dead[slots.of(a, facts.size[a])] for a in facts.atoms(root)]
-            whole = all(a.all() for a in alive)
-            self._memo[root] = None if whole else _kept_of_product(alive)
+            atoms = self.layout.facts.atoms(root)
+            whole = self._cut.isdisjoint(atoms)
+            self._memo[root] = None if whole else _kept_of_product([self._alive_of(a) for a in atoms])
         return self._memo[root]
+
+    def _alive_of(self, atom: Dim) -> NDArray[np.bool_]:
+        base = self.layout.units.slots.base[atom]
+        return self._alive[base : base + self.layout.facts.size[atom]]
 
     def size(self, dim: Dim) -> int:
         """Return how many positions of a dimension are kept."""

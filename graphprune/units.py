@@ -10,18 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
-from scipy.sparse import csgraph
 
 from .families.facts import Dim, Facts, Remark
 from .groups import IntArray
-
-Matrix = Any
-"""scipy.sparse.csr_array of booleans as int8; scipy is untyped here."""
+from .relation import Relation, components
 
 NO_REASON = np.iinfo(np.int64).max
 IRREGULAR = "its surviving positions would not form whole rows and columns"
@@ -47,7 +42,7 @@ class Classes:
     """Slots in classes, and the classes each class needs (itself, unless it is defined by others)."""
 
     label: IntArray
-    needs: Matrix
+    needs: Relation
     defined: NDArray[np.bool_]
     reason: IntArray
     inexact: IntArray
@@ -57,13 +52,13 @@ class Classes:
 class Units:
     """What every slot of an atom needs.
 
-    ``needs`` is a sparse (slots, classes) matrix of free units, ``reason`` tells why a slot is frozen.
+    ``needs`` relates slots to the classes that are free units, ``reason`` tells why a slot is frozen.
     Reasons are positions in ``facts.frozen``, NO_REASON where a slot is free. ``inexact`` likewise, by class, in
     ``facts.inexact``.
     """
 
     slots: Slots
-    needs: Matrix
+    needs: Relation
     reason: IntArray
     inexact: IntArray
     remarks: Sequence[Remark]
@@ -78,7 +73,8 @@ def solve_units(facts: Facts, carriers: Sequence[Dim]) -> Units:
     edges = [_edges(facts, slots)]
     composites = {d: facts.atoms(d) for d in slots.base if d in facts.factors}
     for _ in range(20):
-        label, n = _components(edges, slots.count)
+        left, right = np.concatenate(edges, axis=1)
+        label, n = components(left, right, slots.count)
         extra = _align(facts, slots, composites, label)
         if extra is None:
             break
@@ -96,15 +92,16 @@ def solve_units(facts: Facts, carriers: Sequence[Dim]) -> Units:
         reason[cyclic] = np.minimum(reason[cyclic], _remark(facts, CYCLE))
     inexact = _spread(needs, _first_reasons(facts, slots, label, n, facts.inexact))
     reason = _spread(needs, reason)
-    carried = np.zeros(n, np.int8)
-    roots = dict.fromkeys(facts.find(d) for d in carriers)
-    carried[np.concatenate([label[_slots_of(facts, slots, d)] for d in roots] or [np.zeros(0, np.int64)])] = 1
-    idle = (needs.T @ carried == 0) & ~defined
+    carried = np.zeros(n, np.bool_)
+    atoms = dict.fromkeys(a for d in dict.fromkeys(map(facts.find, carriers)) for a in facts.atoms(d))
+    for a in atoms:
+        carried[label[slots.base[a] : slots.base[a] + facts.size[a]]] = True
+    idle = ~defined
+    idle[needs.indices[carried[needs.row]]] = False
     reason[idle] = np.minimum(reason[idle], _remark(facts, "no parameter carries it"))
     free = ~defined & (reason == NO_REASON)
-    rows = needs[label[: slots.atom_count]]
     own = _spread_up(needs, reason, defined)[label[: slots.atom_count]]
-    return Units(slots, _only(rows, free), own, inexact, facts.frozen)
+    return Units(slots, needs.take(label[: slots.atom_count]).only(free), own, inexact, facts.frozen)
 
 
 def _remark(facts: Facts, reason: str) -> int:
@@ -143,13 +140,6 @@ def _edges(facts: Facts, slots: Slots) -> IntArray:
     flat = np.concatenate(index)
     position = np.arange(len(flat)) - np.repeat(np.cumsum(count) - count, count)
     return np.stack([out + position, src + flat])[:, flat >= 0]
-
-
-def _components(edges: Sequence[IntArray], count: int) -> tuple[IntArray, int]:
-    a, b = np.concatenate(edges, axis=1)
-    graph = sparse.coo_array((np.ones(len(a), np.int8), (a, b)), shape=(count, count))
-    n, label = csgraph.connected_components(graph, directed=False)
-    return label.astype(np.int64), int(n)
 
 
 def _coordinates(facts: Facts, atoms: Sequence[Dim], index: IntArray) -> list[tuple[Dim, IntArray]]:
@@ -252,7 +242,7 @@ def _freeze_beside(facts: Facts, slots: Slots, composites: dict[Dim, list[Dim]],
 
 def _expand(
     facts: Facts, slots: Slots, composites: dict[Dim, list[Dim]], label: IntArray, n: int
-) -> tuple[Matrix, NDArray[np.bool_], NDArray[np.bool_]]:
+) -> tuple[Relation, NDArray[np.bool_], NDArray[np.bool_]]:
     """Return what every class finally needs, which classes are defined, and which are cyclic (to freeze)."""
     rows, columns = [], []
     defined = np.zeros(n, np.bool_)
@@ -266,30 +256,15 @@ def _expand(
             rows.append(classes[fresh])
             columns.append(label[slots.base[atom] + position])
     plain = np.flatnonzero(~defined)
-    row, column = np.concatenate([*rows, plain]), np.concatenate([*columns, plain])
-    matrix = _boolean(sparse.coo_array((np.ones(len(row), np.int32), (row, column)), shape=(n, n)))
+    needs = Relation.of(np.concatenate([*rows, plain]), np.concatenate([*columns, plain]), n, n)
     for _ in range(16):
-        if not defined[matrix.indices].any():
-            return matrix, defined, np.zeros(n, np.bool_)
-        matrix = _boolean(matrix @ matrix)
+        if not defined[needs.indices].any():
+            return needs, defined, np.zeros(n, np.bool_)
+        needs = needs.then(needs)
     cyclic = np.zeros(n, np.bool_)
-    cyclic[matrix.indices[defined[matrix.indices]]] = True
-    touching = np.asarray((matrix @ cyclic.astype(np.int32)) > 0)
-    cyclic[np.unique(matrix[np.flatnonzero(touching)].indices)] = True
-    return matrix, defined, cyclic
-
-
-def _boolean(matrix: Matrix) -> Matrix:
-    """Return a matrix as CSR with ones for its non-zeros."""
-    matrix = sparse.csr_array(matrix)
-    matrix.sum_duplicates()
-    matrix.data = np.ones(len(matrix.data), np.int32)
-    return matrix
-
-
-def _slots_of(facts: Facts, slots: Slots, dim: Dim) -> IntArray:
-    """Return the slots of a dimension's atoms."""
-    return np.concatenate([slots.of(a, facts.size[a]) for a in facts.atoms(dim)])
+    cyclic[needs.indices[defined[needs.indices]]] = True
+    cyclic[needs.indices[needs.touching(cyclic)[needs.row]]] = True
+    return needs, defined, cyclic
 
 
 def _first_reasons(facts: Facts, slots: Slots, label: IntArray, n: int, remarks: Sequence[Remark]) -> IntArray:
@@ -315,28 +290,18 @@ def _first_reasons(facts: Facts, slots: Slots, label: IntArray, n: int, remarks:
     return reason
 
 
-def _spread(needs: Matrix, reason: IntArray) -> IntArray:
+def _spread(needs: Relation, reason: IntArray) -> IntArray:
     """Give what a class needs the reason the class has (a frozen product freezes its factors)."""
     result = reason.copy()
-    coo = sparse.coo_array(needs)
-    marked = reason[coo.row] != NO_REASON
-    np.minimum.at(result, coo.col[marked], reason[coo.row[marked]])
+    marked = reason[needs.row] != NO_REASON
+    np.minimum.at(result, needs.indices[marked], reason[needs.row[marked]])
     return result
 
 
-def _spread_up(needs: Matrix, reason: IntArray, defined: NDArray[np.bool_]) -> IntArray:
+def _spread_up(needs: Relation, reason: IntArray, defined: NDArray[np.bool_]) -> IntArray:
     """Give a defined class a reason only if everything it needs is frozen."""
     result = reason.copy()
-    coo = sparse.coo_array(needs)
     worst = np.full(len(reason), -1, np.int64)
-    np.maximum.at(worst, coo.row, reason[coo.col])
+    np.maximum.at(worst, needs.row, reason[needs.indices])
     result[defined] = worst[defined]
     return result
-
-
-def _only(matrix: Matrix, keep: NDArray[np.bool_]) -> Matrix:
-    """Drop the columns that are not kept from a CSR matrix, shape unchanged."""
-    coo = sparse.coo_array(matrix)
-    chosen = keep[coo.col]
-    data = np.ones(int(chosen.sum()), np.int32)
-    return _boolean(sparse.coo_array((data, (coo.row[chosen], coo.col[chosen])), shape=matrix.shape))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from math import prod
 from typing import Literal
 
@@ -43,6 +44,9 @@ def slice_sums(array: Array, power: Power = 2) -> tuple[FloatArray, ...]:
     shape = array.shape
     if array.size == 0:
         return tuple(np.zeros(n) for n in shape)
+    if len(shape) == 1:  # there are many small ones
+        with np.errstate(over="ignore"):
+            return (np.abs(array.astype(np.float64)) if power == 1 else np.square(array.astype(np.float64)),)
     cut = min(range(len(shape) + 1), key=lambda c: prod(shape[:c]) + prod(shape[c:]))
     rows, columns = _matrix_sums(array.reshape(prod(shape[:cut]), prod(shape[cut:])), power)
     return *_marginals(rows.reshape(shape[:cut])), *_marginals(columns.reshape(shape[cut:]))
@@ -54,16 +58,16 @@ def _matrix_sums(matrix: Array, power: Power) -> tuple[FloatArray, FloatArray]:
     step = max(1, min(height, BLOCK // width))
     block, ones = np.empty((step, width)), np.ones(width)
     rows, columns = np.empty(height), np.zeros(width)
-    for start in range(0, height, step):
-        part = block[: min(step, height - start)]
-        part[...] = matrix[start : start + step]
-        if power == 1:
-            np.abs(part, out=part)
-        else:
-            with np.errstate(over="ignore"):
+    with np.errstate(over="ignore"):
+        for start in range(0, height, step):
+            part = block[: min(step, height - start)]
+            part[...] = matrix[start : start + step]
+            if power == 1:
+                np.abs(part, out=part)
+            else:
                 np.multiply(part, part, out=part)
-        np.matmul(part, ones, out=rows[start : start + step])  # twice as fast as a sum over the short axis
-        columns += np.add.reduce(part, axis=0)
+            np.matmul(part, ones, out=rows[start : start + step])  # twice as fast as a sum over the short axis
+            columns += np.add.reduce(part, axis=0)
     return rows, columns
 
 
@@ -89,7 +93,7 @@ class Weights:
         """
         key = (group.id, roles)
         if key not in self._members:
-            weights = [m for m in group.members if m.role != "norm" and self._holds_weights(m.tensor)]
+            weights = [m for m in group.members if m.role != "norm" and self._holds_weights.get(m.tensor)]
             producers = [m for m in weights if m.role == "producer"] if roles == "producer" else []
             order = sorted(producers or weights, key=lambda m: (m.tensor, m.axis, m.role, m.index.tobytes()))
             self._members[key] = tuple(order)
@@ -101,7 +105,7 @@ class Weights:
         Raises ModelError where the tensor holds infinite or NaN weights.
         """
         slices = self._slices(member.tensor)[member.axis]
-        return np.bincount(member.unit, weights=slices[member.index], minlength=size).astype(np.float64, copy=False)
+        return np.bincount(member.unit, slices.take(member.index), size).astype(np.float64, copy=False)
 
     def table(self, group: Group, roles: Roles = "all") -> FloatArray:
         """Return ``of_units`` of all members of a group, shape (members, units)."""
@@ -110,9 +114,11 @@ class Weights:
 
     def dead(self, group: Group) -> NDArray[np.bool_]:
         """Tell which units own weights and all of them are zero, shape (units,). Small tensors are looked at first."""
+        members = self.members(group)
+        first = min(members, key=lambda m: self.graph.tensors[m.tensor].size, default=None)
         idle = np.ones(group.size, dtype=np.bool_)
         owning = np.zeros(group.size, dtype=np.bool_)
-        for member in sorted(self.members(group), key=lambda m: self.graph.tensors[m.tensor].size):
+        for member in () if first is None else (first, *members):
             owning[member.unit] = True
             idle &= self.of_units(member, group.size) == 0
             if not idle.any():
@@ -132,6 +138,6 @@ class Weights:
             self._sums[name] = sums
         return self._sums[name]
 
-    def _holds_weights(self, name: str) -> bool:
-        tensor = self.graph.tensors[name]
-        return tensor.kind == "parameter" and is_weight(tensor.dtype)
+    @cached_property
+    def _holds_weights(self) -> dict[str, bool]:
+        return {t.name: is_weight(t.dtype) for t in self.graph.parameters}

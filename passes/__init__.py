@@ -7,18 +7,21 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .bn import BatchNormScale
+    from .coreset import Coreset
     from .fisher import Fisher
     from .fpgm import FPGM
+    from .itpruner import ITPruner
     from .lamp import LAMP
     from .magnitude import Magnitude
     from .random import Random
     from .taylor import Taylor
+    from .vib import VIB
 
-__all__ = ["FPGM", "LAMP", "BatchNormScale", "Fisher", "Magnitude", "Random", "Taylor"]
+__all__ = ["FPGM", "LAMP", "VIB", "BatchNormScale", "Coreset", "Fisher", "ITPruner", "Magnitude", "Random", "Taylor"]
 
 _ROOMS = {
-    "BatchNormScale": "bn", "FPGM": "fpgm", "Fisher": "fisher", "LAMP": "lamp", "Magnitude": "magnitude",
-    "Random": "random", "Taylor": "taylor",
+    "BatchNormScale": "bn", "Coreset": "coreset", "FPGM": "fpgm", "Fisher": "fisher", "ITPruner": "itpruner",
+    "LAMP": "lamp", "Magnitude": "magnitude", "Random": "random", "Taylor": "taylor", "VIB": "vib",
 }  # fmt: skip
 
 

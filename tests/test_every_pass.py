@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import get_args
+from typing import Any, get_args
 
 import ml_dtypes
 import numpy as np
@@ -30,8 +30,9 @@ every_net = pytest.mark.parametrize(
 
 
 def scorer(method: str, net: Net | None = None, seed: int = 0) -> ScoringPass:
-    """Make a pass, with the seed set where it draws numbers, and the net's data where it needs some."""
-    options = {"seed": seed} if "seed" in OPTIONS[method] else {}
+    """Make a pass: with the seed set where it draws numbers, the net's data where it needs some, a little training."""
+    options: dict[str, Any] = {"seed": seed} if "seed" in OPTIONS[method] else {}
+    options |= {"epochs": 1} if "epochs" in OPTIONS[method] else {}
     if method in FED and isinstance(net, Runnable):
         return registry.get(method, data=net.data, **options)
     return registry.get(method, **options)

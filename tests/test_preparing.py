@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -166,3 +167,22 @@ def test_saving_what_was_changed(tmp_path: Any) -> None:
     gp.save(small, tmp_path / "m.safetensors")
     again = gp.load(tmp_path / "m.safetensors", net())
     torch.testing.assert_close(again(x), small(x), rtol=0, atol=0)
+
+
+@dataclass(frozen=True)
+class Training(Louder):
+    """Says how far it is, as passes that train do."""
+
+    tell: Callable[[Any], None] | None = None
+
+    def prepare(self, graph: gp.Graph, groups: gp.Groups, recouple: Callable[[gp.Graph], gp.Groups]) -> Prepared:
+        assert self.tell is not None
+        for epoch in (1, 1, 2):
+            self.tell(SimpleNamespace(epoch=epoch, epochs=2))
+        return super().prepare(graph, groups, recouple)
+
+
+def test_training_shows_its_epochs() -> None:
+    stages: list[str] = []
+    gp.prune(mlp(), budget=0.5, method=Training(), progress=stages.append)
+    assert [s for s in stages if s.startswith("train")] == ["train, epoch 1 of 2", "train, epoch 2 of 2"]

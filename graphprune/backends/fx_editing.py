@@ -12,6 +12,7 @@ from torch import fx
 
 from ..frontends.fx import TorchSource
 from ..frontends.fx_context import parameters_of
+from ..frontends.fx_nodes import new_call
 from ..graph import Graph
 from ..groups import Groups, IntArray
 from ..layout import Kept
@@ -49,9 +50,8 @@ class Editing:
     def __init__(self, graph: Graph, groups: Groups, kept: Kept) -> None:
         self.graph, self.kept, self.facts = graph, kept, groups.layout.facts
         self.source: TorchSource = graph.source
-        self.copy = fx.Graph(owning_module=self.source.program.graph.owning_module)
         self.env: dict[fx.Node, fx.Node] = {}
-        self.copy.output(self.copy.graph_copy(self.source.program.graph, self.env))
+        self.copy = copied(self.source.program.graph, self.env)
         self.sizes = Sizes(self.facts, kept, self.source.name_of)
         self.result = Mended(self.copy, self.env)
 
@@ -72,6 +72,22 @@ class Editing:
         self.result.constants[name] = torch.from_numpy(np.array(value)).to(device)
         with self.copy.inserting_before(fx_node):
             return self.copy.create_node("get_attr", name, name=name)
+
+
+def copied(graph: fx.Graph, env: dict[fx.Node, fx.Node]) -> fx.Graph:
+    """Do what ``Graph.graph_copy`` does, which looks through all arguments for symbolic numbers; fill ``env``."""
+    result = fx.Graph(owning_module=graph.owning_module)
+    for node in graph.nodes:
+        args, kwargs = fx.node.map_arg((node.args, node.kwargs), env.__getitem__)
+        if node.op == "output":
+            result.output(args[0])
+        elif node.op == "call_function":
+            env[node] = new_call(result, node.target, args, kwargs, node.name)
+        else:
+            env[node] = result.create_node(node.op, node.target, args, kwargs, name=node.name)
+        if node.op != "output":
+            env[node].meta.update(node.meta)
+    return result
 
 
 def get_argument(node: fx.Node, name: str) -> Any:

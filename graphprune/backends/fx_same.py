@@ -1,96 +1,135 @@
-"""Is a module's own capture the mended graph? Then its forward is the pruned function, whatever the numbers."""
+"""Does a module's own forward do what the mended graph says? Then it is the pruned function, whatever the numbers."""
 
 from __future__ import annotations
 
+import operator
+from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import fx, nn
+from torch.utils import _pytree as pytree
 
 from ..frontends.fx import TorchSource
 from ..frontends.fx_context import parameters_of
+from ..frontends.fx_dataless import UncapturableError
+from ..frontends.fx_following import Following
+from ..frontends.fx_operators import Operator
 from ..frontends.fx_program import Program, inference_mode
 from ..verification.verify_torch import RUN_ERRORS
 from .fx_align import calls
-from .fx_cuts import Cuts, shape_after
+from .fx_cuts import Cuts, shape_after, sliced
 from .fx_editing import Mended
 
 
 def captures_as(small: nn.Module, source: TorchSource, mended: Mended, cuts: Cuts) -> bool:
     """Run a pruned module without data, and tell whether it does exactly what the mended graph says.
 
-    Same operators, same arguments, same tensors by their names, of the sizes that ``cuts`` leave: then nothing depends
-    on what the numbers are. False where it fails, and where it comes to the same in another way.
+    Same operators in the same order, same arguments, same tensors by their names, of the sizes that ``cuts`` leave,
+    same constants: then nothing depends on what the numbers are. False where it fails, and where it comes to the same
+    in another way.
     """
-    if source.program.exported is not None:
+    if source.program.exported is not None or cuts.copies:
         return False
     try:
-        from ..frontends.fx_capture import capture
+        from ..frontends.fx_capture import follow
 
         with inference_mode(small):
-            own = capture(small, source.args, source.kwargs)
+            comparing = Comparing(small, source.program, mended.graph, cuts)
+            comparing.hold()
+            leaves, spec = pytree.tree_flatten((source.args, dict(source.kwargs)))
+            results, out_spec = follow(comparing, comparing.inputs(leaves), spec)
+            return spec == source.program.in_spec and comparing.ends_with(results, out_spec)
     except (ImportError, *RUN_ERRORS):
         return False
-    return _fit(own, source, cuts) and same_graph(mended.graph, source.program, own)
 
 
-def _fit(own: Program, source: TorchSource, cuts: Cuts) -> bool:
-    """Tell whether the stored tensors have the sizes that are left of them."""
-    whole = source.program.tensors
-    return not cuts.copies and all(
-        tuple(tensor.shape) == shape_after(whole[name], cuts.by_name.get(name, {}))
-        for name, tensor in own.tensors.items()
-        if name in whole
-    )
+class OtherwiseError(UncapturableError):
+    """The forward does something else than what is expected."""
 
 
-def same_graph(graph: fx.Graph, program: Program, other: Program) -> bool:
-    """Tell whether ``graph``, whose placeholders are those of ``program``, is the graph of ``other``."""
-    same: dict[fx.Node, fx.Node] = {}
-    mine, theirs = calls(graph), calls(other.graph)
-    if len(mine) != len(theirs) or any(n.op == "get_attr" for n in graph.nodes):
-        return False
-    held = {name: node for node, name in _placeholders(graph, program).items()}
-    for node, name in _placeholders(other.graph, other).items():
-        if name in held:
-            same[held[name]] = node
-    for a, b in zip(mine, theirs, strict=True):
-        if a.target != b.target or not _equal(_spelled_out(a), _spelled_out(b), same):
-            return False
-        same[a] = b
-    ends = [next(n for n in g.nodes if n.op == "output") for g in (graph, other.graph)]
-    return _equal(ends[0].args, ends[1].args, same)
+class Comparing(Following):
+    """Compares what it follows with a graph whose placeholders are those of a program; raises where they differ."""
 
+    def __init__(self, module: nn.Module, program: Program, graph: fx.Graph, cuts: Cuts) -> None:
+        super().__init__(module)
+        self.program, self.cuts = program, cuts
+        self.placeholders: dict[str, fx.Node] = {}
+        self.expected_inputs: list[fx.Node] = []
+        for node in graph.nodes:
+            if node.op == "get_attr":
+                raise OtherwiseError("the graph needs a tensor that the module does not have")
+            if node.op == "placeholder":
+                self._expect(node)
+        self.end = next(iter(reversed(graph.nodes)))
+        self.expected = iter(calls(graph))
 
-def _spelled_out(node: fx.Node) -> tuple[Any, ...]:
-    """Return all arguments, defaults filled in."""
-    if not hasattr(node.target, "_schema"):
-        return (node.args, node.kwargs)
-    known = parameters_of(node.target)
-    rest = known[len(node.args) :]
-    return (*node.args, *(node.kwargs.get(name, default) for name, default in rest))
-
-
-def _placeholders(graph: fx.Graph, program: Program) -> dict[fx.Node, str]:
-    """Return what every placeholder stands for: a stored tensor's name, or the place of an input."""
-    result: dict[fx.Node, str] = {}
-    inputs = 0
-    for node in graph.nodes:
-        if node.op != "placeholder":
-            continue
-        origin = program.origins.get(node.name)
+    def _expect(self, node: fx.Node) -> None:
+        origin = self.program.origins.get(node.name)
         if origin is not None and origin.kind == "tensor":
-            result[node] = f"tensor {origin.target}"
+            self.placeholders[origin.target] = node
         else:
-            result[node] = f"input {inputs}"
-            inputs += 1
-    return result
+            self.expected_inputs.append(node)
+
+    def place(self, name: str, tensor: torch.Tensor, letter: str) -> fx.Node:
+        """Return the placeholder of a stored tensor that has the size, and as a constant the values, that are left."""
+        node, whole = self.placeholders.get(name), self.program.tensors.get(name)
+        if node is None or whole is None:
+            raise OtherwiseError(f"{name} is a tensor of this module alone")
+        cut = self.cuts.by_name.get(name)
+        size = whole.shape if cut is None else shape_after(whole, cut)
+        if tensor.shape != size or tensor.dtype != whole.dtype:
+            raise OtherwiseError(f"{name} has another size")
+        if letter == "c" and not torch.equal(tensor, sliced(whole, cut or {})):
+            raise OtherwiseError(f"{name} has other values")
+        return node
+
+    def inputs(self, leaves: list[Any]) -> list[Any]:
+        """Return what stands for the flat inputs."""
+        pairs = zip(self.expected_inputs, leaves, strict=True)
+        return [self.stand_in(node, x) if isinstance(x, torch.Tensor) else x for node, x in pairs]
+
+    def call(self, operator: Operator, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> fx.Node:
+        """Return the node that is expected now, if it is this call."""
+        return self._next(operator.target, args, kwargs)
+
+    def part(self, node: fx.Node, position: int) -> fx.Node:
+        """Return the node that takes one of several results, if it is expected now."""
+        return self._next(operator.getitem, (node, position), {})
+
+    def _next(self, target: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> fx.Node:
+        node: fx.Node | None = next(self.expected, None)
+        if node is None or node.target is not target:
+            raise OtherwiseError(f"the forward calls {target}")
+        if len(args) == len(node.args) and not kwargs and not node.kwargs:
+            same = _equal(args, node.args)
+        else:
+            same = _equal(_spelled_out(target, args, kwargs), _spelled_out(target, node.args, node.kwargs))
+        if not same:
+            raise OtherwiseError(f"the forward calls {target} with other arguments")
+        return node
+
+    def ends_with(self, results: list[Any], out_spec: Any) -> bool:
+        """Tell whether nothing is left to be expected but these results."""
+        given = tuple(self.node_of(r) if isinstance(r, torch.Tensor) else r for r in results)
+        done = next(self.expected, None) is None and out_spec == self.program.out_spec
+        return done and _equal(given, self.end.args[0])
 
 
-def _equal(a: Any, b: Any, same: dict[fx.Node, fx.Node]) -> bool:
-    if isinstance(a, fx.Node):
-        return same.get(a) is b
+def _spelled_out(target: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Return all arguments, defaults filled in."""
+    if not hasattr(target, "_schema"):
+        return (args, kwargs)
+    rest = parameters_of(target)[len(args) :]
+    return (*args, *(kwargs.get(name, default) for name, default in rest))
+
+
+def _equal(a: Any, b: Any) -> bool:
+    """Tell whether arguments are the same: nodes by identity, numbers by type and value."""
+    if a is b:
+        return True
     if isinstance(a, (list, tuple)):
-        return isinstance(b, (list, tuple)) and len(a) == len(b) and all(map(lambda x, y: _equal(x, y, same), a, b))
+        return isinstance(b, (list, tuple)) and len(a) == len(b) and all(map(_equal, a, b))
     if isinstance(a, dict):
-        return isinstance(b, dict) and a.keys() == b.keys() and all(_equal(v, b[k], same) for k, v in a.items())
-    return type(a) is type(b) and bool(a == b)
+        return isinstance(b, dict) and a.keys() == b.keys() and all(_equal(v, b[k]) for k, v in a.items())
+    return type(a) is type(b) and not isinstance(a, fx.Node) and bool(a == b)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from torch import nn
 
+from ..frontends.fx_modules import modules_of
 from .fx_editing import Change
 from .module_copy import Edit
 
@@ -76,7 +78,17 @@ KNOWN: tuple[tuple[type, Any], ...] = (
 
 def is_known(layer: nn.Module) -> bool:
     """Tell whether a layer's attributes are known exactly."""
-    return any(isinstance(layer, kind) for kind, _ in KNOWN)
+    return _rule_of(layer) is not None
+
+
+def _rule_of(layer: nn.Module) -> Any:
+    kind: type = type(layer)
+    return _rule_of_kind(kind)
+
+
+@cache
+def _rule_of_kind(layer: type) -> Any:
+    return next((rule for kind, rule in KNOWN if issubclass(layer, kind)), None)
 
 
 def known_edits(module: nn.Module, changes: Sequence[Change], widths: Mapping[str, int]) -> Iterator[Edit]:
@@ -85,8 +97,8 @@ def known_edits(module: nn.Module, changes: Sequence[Change], widths: Mapping[st
     ``module`` has its tensors cut already; ``widths`` gives the channels that layers without tensors are called with.
     """
     sizes = sizes_by_path(changes)
-    for path, layer in module.named_modules(remove_duplicate=False):
-        rule = next((rule for kind, rule in KNOWN if isinstance(layer, kind)), None)
+    for path, layer in modules_of(module, repeated=True):
+        rule = _rule_of(layer)
         for name, value in (rule(layer, sizes.get(path, {}), widths.get(path)) if rule is not None else {}).items():
             if getattr(layer, name, value) != value:
                 yield Edit(path, name, value)
@@ -112,7 +124,7 @@ def guessed_edits(module: nn.Module, changes: Sequence[Change], *, outer: bool) 
     With ``outer`` those of the modules around them are looked at too. An attribute that two changes want to be
     different things is left out.
     """
-    modules = dict(module.named_modules(remove_duplicate=False))
+    modules = dict(modules_of(module, repeated=True))
     found: dict[tuple[str, str], tuple[Key, Edit]] = {}
     torn: set[tuple[str, str]] = set()
     for path, sizes in _by_module(changes, outer=outer).items():

@@ -15,6 +15,7 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from ..frontends.fx import TorchSource
+from ..frontends.fx_modules import modules_of
 from .fx_align import doubled
 from .fx_editing import Mended
 from .module_attributes import Key, guessed_edits, is_known
@@ -34,9 +35,9 @@ class Resolved:
 
 def troubled(module: nn.Module, mended: Mended) -> list[str]:
     """Return the paths of modules, other than torch's own layers, whose forward spells what was mended."""
-    modules = dict(module.named_modules(remove_duplicate=False))
-    paths = [*(c.path for c in mended.changes if c.old != c.new), *mended.awkward]
-    return [p for p in dict.fromkeys(paths) if p in modules and not is_known(modules[p])]
+    paths = dict.fromkeys([*(c.path for c in mended.changes if c.old != c.new), *mended.awkward])
+    modules = dict(modules_of(module, repeated=True)) if paths else {}
+    return [p for p in paths if p in modules and not is_known(modules[p])]
 
 
 def outermost(paths: Sequence[str]) -> list[str]:

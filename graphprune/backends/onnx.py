@@ -18,7 +18,8 @@ from ..coupling import couple, parameter_dims
 from ..errors import PlanError
 from ..families.facts import Derived, Dims, Facts, Mend, Repad, Reselect, SizeAttribute, SizesInput
 from ..frontends.onnx import OnnxSource
-from ..frontends.onnx_values import attributes, slice_of
+from ..frontends.onnx_sizes import reshaped
+from ..frontends.onnx_values import slice_of
 from ..frontends.tensors import copy_fields
 from ..graph import Array, Graph, Node
 from ..groups import Groups, IntArray
@@ -27,7 +28,7 @@ from ..plan import Plan
 from ..uncollected import uncollected
 from .onnx_constants import ConstantEdits, uses_of
 from .onnx_protos import add_initializer, add_node, drop_unused, set_attribute, stored_as
-from .onnx_values import changed_values, corrections, resolve_reshape
+from .onnx_values import changed_values, corrections
 
 TO_THE_END = np.iinfo(np.int32).max
 """An end of a Slice that no axis reaches."""
@@ -53,8 +54,8 @@ class _Rewriter:
         self.source: OnnxSource = graph.source
         self.model = self.source.model
         self.opset = next((o.version for o in self.model.opset_import if o.domain in ("", "ai.onnx")), 1)
-        self.taken = set(graph.tensors) | {n.name for n in self.model.graph.node}
-        self.constants = ConstantEdits(self.source.constants, uses_of(self.model))
+        self.taken = set(graph.tensors) | {n.proto.name for n in self.source.operations}
+        self.constants = ConstantEdits(self.source.constants, uses_of(self.source.operations, graph.outputs))
         self.edited: dict[int, onnx.NodeProto] = {}
         self.before: dict[int, list[onnx.NodeProto]] = {}
         self.dropped: set[int] = set()
@@ -62,9 +63,9 @@ class _Rewriter:
         self.shrunken: frozenset[str] | set[str] = frozenset()
         self.changed: dict[str, Array] = {}
         self.concats = {
-            n.output[0]: (k, tuple(n.input))
-            for k, n in enumerate(self.model.graph.node)
-            if n.op_type == "Concat" and n.output[0] in graph.known
+            n.outputs[0]: (k, n.inputs)
+            for k, n in enumerate(self.source.operations)
+            if n.op == "Concat" and n.outputs[0] in graph.known
         }
         self.respelled: dict[tuple[str, bytes], str] = {}
         self.arguments: dict[tuple[int, int], Array] = {}
@@ -87,12 +88,12 @@ class _Rewriter:
 
     def _drop_branches(self) -> None:
         """Take out what a group of width zero leaves dead, and put constants where sums have no terms left."""
-        empty = {name for name, dims in self.facts.of_tensor.items() if dims and self.kept.empties(dims)}
-        if not empty:
+        if not self.kept.emptied:
             return
+        empty = {name for name, dims in self.facts.of_tensor.items() if dims and self.kept.empties(dims)}
         nodes = self.graph.nodes
         touched = [k for k, n in enumerate(nodes) if not empty.isdisjoint((*n.inputs, *n.outputs))]
-        branches = follow(self.graph, touched, empty.__contains__, users_of(self.graph))
+        branches = follow(self.graph, touched, empty, users_of(self.graph))
         if branches is None:
             raise PlanError(
                 "group-emptied", "the plan removes all units of a group that must keep some",
@@ -125,7 +126,7 @@ class _Rewriter:
             index = self.kept.index(dims[axis])
             bias = np.ravel(self.graph.parameter(node.inputs[2]))
             bias = np.broadcast_to(bias, out.shape[axis]) if index is None or bias.size == 1 else bias[index]
-            scale = attributes(self.model.graph.node[at]).get("beta", 1.0) if node.op == "Gemm" else 1.0
+            scale = self.source.operations[at].attrs.get("beta", 1.0) if node.op == "Gemm" else 1.0
             value = (bias * scale).astype(dtype).reshape(spread)
         constant = helper.make_node("Constant", [], [out.name], name=self.model.graph.node[at].name)
         constant.attribute.append(helper.make_attribute("value", numpy_helper.from_array(value)))
@@ -165,17 +166,17 @@ class _Rewriter:
 
     def _spell_squeeze(self, k: int, node: Node) -> None:
         """Name the axes of a Squeeze that drops every axis of one, once another axis shrinks to one."""
-        proto = self.model.graph.node[self._proto_index(k)]
-        if len(proto.input) > 1 or proto.attribute:
+        read = self.source.operations[self._proto_index(k)]
+        if len(read.inputs) > 1 or read.attrs:
             return
-        source = self.facts.tensor(proto.input[0]) or []
+        source = self.facts.tensor(read.inputs[0]) or []
         axes = [a for a, d in enumerate(source) if self.facts.size[d] == 1]
         if sum(self.kept.size(d) == 1 for d in source) == len(axes):
             return
         if self.opset < 13:
             set_attribute(self._proto(k), "axes", axes)
         else:
-            name = self.constants.new(f"{proto.output[0]}.axes", np.array(axes, np.int64), self.taken)
+            name = self.constants.new(f"{read.outputs[0]}.axes", np.array(axes, np.int64), self.taken)
             self._proto(k).input.append(name)
 
     def _mend(self, k: int, node: Node, mend: Mend) -> set[int]:
@@ -205,7 +206,7 @@ class _Rewriter:
             if name in self.graph.known:
                 return self.graph.known[name].value, True
             return (self.graph.parameter(name), True) if name in self.source.constants else (None, True)
-        value = attributes(self.model.graph.node[self._proto_index(k)]).get(attribute)
+        value = self.source.operations[self._proto_index(k)].attrs.get(attribute)
         return (None if value is None else np.array(value)), False
 
     def _mend_sizes(self, k: int, node: Node, mend: SizesInput) -> set[int]:
@@ -239,10 +240,10 @@ class _Rewriter:
             keep = [n == 1 or s is None for n, s in zip(current, sizes, strict=True)]
         elif node.family == "reshape":
             source = self.facts.tensor(node.inputs[0] or "") or []
-            attrs = attributes(self.model.graph.node[self._proto_index(k)])
+            attrs = self.source.operations[self._proto_index(k)].attrs
             allow_zero = bool(attrs.get("allowzero"))
-            trial = [n if n <= 0 else s for n, s in zip(current, sizes, strict=True)]
-            made = resolve_reshape(list(self.kept.shape(source)), np.array(trial), allow_zero)
+            trial = [int(n) if n <= 0 or s is None else s for n, s in zip(current, sizes, strict=True)]
+            made = reshaped(self.kept.shape(source), trial, allow_zero)
             keep = [n <= 0 and m == s for n, m, s in zip(current, made, sizes, strict=True)]
         else:
             keep = [s is None for s in sizes]
@@ -428,7 +429,7 @@ class _Rewriter:
 
     def _edit_entries(self, where: int, pieces: Mapping[int, Array]) -> None:
         for i, piece in pieces.items():
-            name = self.model.graph.node[where].input[i]
+            name = self.source.operations[where].inputs[i]
             if name in self.source.constants:
                 self.constants.replace(name, (where, i), piece)
             else:
@@ -460,11 +461,11 @@ class _Rewriter:
         copy_fields(self.model, small, skip={"graph"})
         graph, old = small.graph, self.model.graph
         copy_fields(old, graph, skip={"node", "initializer", "value_info", "input"})
-        for at, node in enumerate(old.node):
+        for at, node in enumerate(self.source.operations):
             graph.node.extend(self.before.get(at, ()))
             if at not in self.dropped:
-                stored = in_place.get(node.output[0]) if node.op_type == "Constant" else None
-                add_node(graph, self.edited.get(at, node), stored)
+                stored = in_place.get(node.outputs[0]) if node.op == "Constant" else None
+                add_node(graph, self.edited.get(at, node.proto), stored)
         for tensor in old.initializer:
             add_initializer(graph, tensor, in_place.get(tensor.name))
         for edited in copies:
@@ -481,7 +482,7 @@ class _Rewriter:
             for v in old.value_info
             if v.name in there - self.shrunken
         )
-        drop_unused(small, set(self.constants.wanted) | self._index_arguments())
+        drop_unused(small, self._left())
         return small
 
     def _edit(self, at: int) -> onnx.NodeProto:
@@ -491,10 +492,11 @@ class _Rewriter:
             self.edited[at] = copy
         return self.edited[at]
 
-    def _index_arguments(self) -> set[str]:
-        """Constants that only a node now rewritten or dropped used."""
-        nodes = [self.model.graph.node[at] for at in (*self.dropped, *self.edited)]
-        return {name for node in nodes for name in node.input if name}
+    def _left(self) -> set[str]:
+        """Return the tensors that some node read and does not read any more."""
+        read = self.source.operations
+        left = {name for at in self.dropped for name in read[at].inputs if name}
+        return left.union(*(set(read[at].inputs).difference(proto.input, {""}) for at, proto in self.edited.items()))
 
     def _typed(self, value: onnx.ValueInfoProto) -> onnx.ValueInfoProto:
         """Return a declared type with the cut sizes."""

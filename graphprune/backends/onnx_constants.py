@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import onnx
 from onnx import TensorProto, numpy_helper
 
+from ..frontends.onnx_context import Operation
 from ..graph import Array
 from ..groups import IntArray
 
@@ -111,17 +112,17 @@ def _unused(hint: str, taken: set[str]) -> str:
     return name
 
 
-def uses_of(model: onnx.ModelProto) -> dict[str, list[Use]]:
+def uses_of(operations: Sequence[Operation], outputs: Iterable[str]) -> dict[str, list[Use]]:
     """Return who uses each tensor of the main graph.
 
     Uses that cannot be pointed elsewhere count too: inside a body as (node, -1), as an output of the model as (-1, -1).
     """
-    users: dict[str, list[Use]] = {o.name: [(-1, -1)] for o in model.graph.output}
-    for k, node in enumerate(model.graph.node):
-        for place, name in enumerate(node.input):
+    users: dict[str, list[Use]] = {name: [(-1, -1)] for name in outputs}
+    for k, node in enumerate(operations):
+        for place, name in enumerate(node.inputs):
             if name:
                 users.setdefault(name, []).append((k, place))
-        for name in used_in_bodies(node):
+        for name in used_in_bodies(node.proto) if node.bodies else ():
             users.setdefault(name, []).append((k, -1))
     return users
 

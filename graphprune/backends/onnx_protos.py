@@ -52,6 +52,8 @@ def set_attribute(node: onnx.NodeProto, name: str, value: Any) -> None:
 
 def drop_unused(small: onnx.ModelProto, candidates: set[str]) -> None:
     """Remove what nothing uses any more of these constants and of the shape arithmetic that makes them."""
+    if not candidates:
+        return
     graph = small.graph
     reads = [[*node.input, *used_in_bodies(node)] for node in graph.node]
     uses = Counter(name for names in reads for name in names)

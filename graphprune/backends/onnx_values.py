@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 
 from ..errors import GraphpruneError
 from ..families.facts import Facts
 from ..frontends.onnx import OnnxSource
-from ..frontends.onnx_values import KERNELS, attributes
+from ..frontends.onnx_values import KERNELS
 from ..graph import Array, Graph
 from ..layout import Kept
 
@@ -31,8 +29,7 @@ def changed_values(graph: Graph, facts: Facts, kept: Kept) -> dict[str, Array]:
     for k, node in enumerate(graph.nodes):
         if node.family != "value":
             continue
-        proto = source.model.graph.node[source.origin[k][0]]
-        attrs = attributes(proto)
+        attrs = source.operations[source.origin[k][0]].attrs
         if node.op in ("Shape", "Size"):
             dims = facts.tensor(node.inputs[0] or "")
             if dims is None or not kept.changes(dims):
@@ -70,13 +67,3 @@ def corrections(
                 where=name, hint="protect the tensor it belongs to with --keep, and tell us about this model",
             )  # fmt: skip
     return times, divide, add
-
-
-def resolve_reshape(shape: Mapping[int, int] | list[int], target: Array, allow_zero: bool) -> list[int]:
-    """Return the output sizes Reshape makes of an input shape and a target with 0 and -1."""
-    total = int(np.prod([shape[i] for i in range(len(shape))], dtype=np.int64))
-    sizes = [shape[i] if n == 0 and not allow_zero and i < len(shape) else int(n) for i, n in enumerate(target)]
-    if -1 in sizes:
-        rest = int(np.prod([n for n in sizes if n != -1], dtype=np.int64))
-        sizes[sizes.index(-1)] = total // rest if rest else 0
-    return sizes

@@ -152,16 +152,37 @@ class Facts:
 
     def tensor(self, name: str) -> Dims | None:
         """Return the dimensions of a tensor's axes, None where its rank is unknown."""
-        if name not in self.of_tensor:
+        try:
+            return self.of_tensor[name]
+        except KeyError:
             shape = self.graph.tensors[name].shape
-            self.of_tensor[name] = None if shape is None else [self.new(n) for n in shape]
-        return self.of_tensor[name]
+            self.of_tensor[name] = dims = None if shape is None else self.new_dims(shape)
+            return dims
+
+    def new_dims(self, shape: Sequence[int]) -> Dims:
+        """Return a dimension of its own for every axis of a shape."""
+        first = len(self.parent)
+        dims = list(range(first, first + len(shape)))
+        self.size.extend(shape)
+        self.parent.extend(dims)
+        return dims
 
     def atoms(self, dim: Dim) -> Dims:
         """Return the atoms whose row-major product the dimension is (itself, if it is one)."""
         root = self.find(dim)
         parts = self.factors.get(root) if self.factors else None
         return [root] if parts is None else [a for part in parts for a in self.atoms(part)]
+
+    def roots(self, dims: Iterable[Dim]) -> tuple[Dim, ...]:
+        """Return the representatives of several dimensions, once all is settled."""
+        parent = self.parent
+        return tuple([parent[d] for d in dims])
+
+    def settle(self) -> None:
+        """Point every dimension at its representative; no rule may speak afterwards."""
+        parent = np.array(self.parent, np.int64)
+        while (shorter := parent[parent]).tolist() != self.parent:
+            parent, self.parent = shorter, shorter.tolist()
 
     # Facts ----------------------------------------------------------------------------------------------------------
 

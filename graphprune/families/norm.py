@@ -1,8 +1,9 @@
 """Normalisations: batch, instance, group, layer, RMS, Lp.
 
 ``attrs``: ``pattern`` (see pattern.py), ``sizes``, ``statistics``: letters whose removal changes a statistic,
-``attributes``. Batch and instance normalisation treat each channel alone: exact. A layer norm over a pruned axis
-takes its mean and variance over fewer indices than the masked original: such axes are inexact, not frozen.
+``attributes``; ``scale``, the input that scales (the second unless given), and ``returned``, the outputs that are
+statistics (all but the first). Batch and instance normalisation treat each channel alone: exact. A layer norm over a
+pruned axis takes its mean and variance over fewer indices than the masked original: such axes are inexact, not frozen.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ def couple(node: Node, ins: list[Dims | None], outs: list[Dims], facts: Facts) -
     for place, dims in enumerate(ins):
         if dims is not None and place > 0:
             for axis in range(len(dims)):
-                facts.role(place, axis, "scale" if place == 1 else "norm")
+                facts.role(place, axis, "scale" if place == attrs.get("scale", 1) else "norm")
     statistics = [
         bound[name] for letter in attrs.get("statistics", ()) for name in bound if name.rstrip("0123456789") == letter
     ]
@@ -35,7 +36,8 @@ def couple(node: Node, ins: list[Dims | None], outs: list[Dims], facts: Facts) -
         for name in bound:
             if name.rstrip("0123456789") == letter:
                 facts.freeze(bound[name], f"spatial axis of {node.op}")
-    facts.freeze_all(outs[1:], f"statistics returned by {node.op}")
+    returned = attrs.get("returned", range(1, len(outs)))
+    facts.freeze_all([outs[k] for k in returned], f"statistics returned by {node.op}")
     facts.mend(*(SizeAttribute(name, bound[letter]) for name, letter in attrs.get("attributes", {}).items()))
 
 

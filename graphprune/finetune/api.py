@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ..data import Preprocess, open_samples
 from . import checkpoint
 from .engine import start
+from .extras import NOTHING, Extras
 from .job import Job, prepare
 from .report import FinetuneReport
 from .scoring import measure_of
@@ -34,11 +35,15 @@ EVERY = 60.0
 
 @dataclass(frozen=True)
 class Tuned:
-    """What a run gives: the model with the best weights, the report, and whether this process is to write."""
+    """What a run gives: the model with the best weights, the report, and whether this process is to write.
+
+    ``noted`` has what was observed after each epoch (see ``extras``).
+    """
 
     model: Any
     report: FinetuneReport
     writes: bool
+    noted: tuple[Mapping[str, Any], ...] = ()
 
 
 def silent(_progress: Progress) -> None:
@@ -124,7 +129,14 @@ def run(given: Given, settings: Settings, place: Place | None, tell: Callable[[P
     """Do what ``finetune`` does, and say as well which process writes."""
     if place is not None:
         checkpoint.check_place(place.path)
-    trained = trainee(given.model, given.example_inputs)
+    return train_on(trainee(given.model, given.example_inputs), given, settings, place, tell)
+
+
+def train_on(
+    trained: Trainee, given: Given, settings: Settings, place: Place | None = None,
+    tell: Callable[[Progress], None] = silent, extras: Extras = NOTHING,
+) -> Tuned:  # fmt: skip
+    """Train what has been opened already, in place, on the data and from the teacher that ``given`` names."""
     with _states_kept(trained):
         engine = start(settings.device, settings.precision, static=trained.static)
         settings = replace(settings, precision=engine.precision)
@@ -133,10 +145,10 @@ def run(given: Given, settings: Settings, place: Place | None, tell: Callable[[P
             teacher = teacher_of(given.teacher, trained.specs, engine.device, keywords=trained.student.keywords)
         specs = with_batch_of(trained.specs, teacher)
         samples = open_samples(given.data, specs, labels=given.labels, preprocess=given.preprocess)
-        job = prepare(settings, engine, trained, teacher, samples)
+        job = prepare(settings, engine, trained, teacher, samples, extras)
         state, began_at, early = _work(job, place, tell)
     report = _report(job, state, began_at, stopped_early=early)
-    return Tuned(trained.finish(), report, engine.writes)
+    return Tuned(trained.finish(), report, engine.writes, tuple(state.noted))
 
 
 def _work(job: Job, place: Place | None, tell: Callable[[Progress], None]) -> tuple[State, int | None, bool]:
@@ -183,6 +195,7 @@ def _made_with(job: Job) -> dict[str, Any]:
         "number of samples": len(job.train) + (0 if job.held is None else len(job.held)),
         "data": job.data,
         **settings,
+        **job.extras.made_with,
     }
 
 

@@ -59,6 +59,15 @@ class Engine:
         """Return the context of the precision, for forward passes outside training."""
         return self.fabric.autocast()  # type: ignore[no-any-return]
 
+    def seed(self, seed: int) -> None:
+        """Seed the generators that a step draws from: the CPU's, and the GPU's where it runs on one.
+
+        ``torch.manual_seed`` also leaves a note for every other kind of device, with the stack: 0.5 ms a call.
+        """
+        torch.random.default_generator.manual_seed(seed)
+        if self.device.type == "cuda":
+            torch.cuda.manual_seed(seed)
+
     def total(self, values: Tensor) -> Tensor:
         """Return the sum of the processes' values."""
         summed: Tensor = self.fabric.all_reduce(values.clone(), reduce_op="sum") if self.world > 1 else values

@@ -19,6 +19,7 @@ from ..errors import ModelError, UsageError
 from ..losses import Loss
 from ..outputs import OutputSpec, describe_outputs
 from .engine import Engine
+from .extras import NOTHING, Extras
 from .optimiser import optimiser, trainable
 from .scoring import class_output
 from .settings import Settings
@@ -55,6 +56,7 @@ class Job:
     frozen_norms: tuple[nn.Module, ...] = field(repr=False)
     data: str
     warnings: tuple[str, ...] = ()
+    extras: Extras = NOTHING
 
     @property
     def core(self) -> nn.Module:
@@ -67,7 +69,10 @@ class Job:
         return self.train.steps_in(self.settings.batch_size)
 
 
-def prepare(settings: Settings, engine: Engine, trainee: Trainee, teacher: Source | None, samples: Samples) -> Job:
+def prepare(
+    settings: Settings, engine: Engine, trainee: Trainee, teacher: Source | None, samples: Samples,
+    extras: Extras = NOTHING,
+) -> Job:  # fmt: skip
     """Bring all parts together.
 
     Raises UsageError where they do not fit: data and model, teacher and model, loss and outputs, labels and outputs.
@@ -78,14 +83,14 @@ def prepare(settings: Settings, engine: Engine, trainee: Trainee, teacher: Sourc
     seen = probe(trainee, teacher, train, engine)
     loss = choose_loss(settings, seen, teacher=teacher is not None, labels=samples.has_labels)
     if trainee.static:
-        parameters = _reached(parameters, loss, seen)
-    optimizer = optimiser(parameters, settings)
+        parameters = _reached(parameters, loss, seen, extras)
+    optimizer = optimiser(parameters, settings, extras)
     trained, stepping = engine.setup(student, optimizer)
     norms, told = _norms(student, settings, engine, train)
     warnings = (*train.notes, *told)
     return Job(
         settings, engine, trainee, parameters, trained, optimizer, stepping, teacher, seen.outputs, loss, train, held,
-        norms, digest_of(samples), warnings,
+        norms, digest_of(samples), warnings, extras,
     )  # fmt: skip
 
 
@@ -122,12 +127,18 @@ def probe(trainee: Trainee, teacher: Source | None, samples: Samples, engine: En
     return Probe(outputs, ours, theirs, labels_of(batch, outputs, engine.device), batch.size)
 
 
-def _reached(parameters: dict[str, nn.Parameter], loss: Loss, seen: Probe) -> dict[str, nn.Parameter]:
-    """Return the parameters that the loss depends on; the others are frozen, so that no process waits for them."""
+def _reached(
+    parameters: dict[str, nn.Parameter], loss: Loss, seen: Probe, extras: Extras
+) -> dict[str, nn.Parameter]:  # fmt: skip
+    """Return the parameters that the loss depends on; the others are frozen, so that no process waits for them.
+
+    Those with a rate of their own count as well: some have a part in training alone, which the probe does not see.
+    """
     value = loss(seen.ours, seen.theirs, seen.labels, batch=seen.size).sum()
     found = torch.autograd.grad(value, list(parameters.values()), allow_unused=True) if value.requires_grad else ()
-    reached = {n: p for (n, p), g in zip(parameters.items(), found, strict=bool(found)) if g is not None}
-    if not reached:
+    used = {n for n, g in zip(parameters, found, strict=bool(found)) if g is not None}
+    reached = {n: p for n, p in parameters.items() if n in used or extras.rate_of(n) is not None}
+    if not used:
         hint = "choose a loss of outputs that weights have a part in"
         raise ModelError("nothing-to-train", "no weight has a part in the loss", hint=hint)
     for name in parameters.keys() - reached.keys():
@@ -201,7 +212,9 @@ def _norms(
     """Return the batch normalisations to keep at their running statistics, and a note if that was decided here."""
     from ..interpret.ops_norm import BatchNorm
 
-    norms = tuple(m for m in student.modules() if isinstance(m, (*NORMS, BatchNorm)))
+    norms = tuple(
+        m for m in student.modules() if isinstance(m, (*NORMS, BatchNorm)) or getattr(m, "moves_statistics", False)
+    )
     fewest = train.fixed_batch or len(train) // train.steps_in(settings.batch_size) // engine.world
     if settings.batch_norm == "train" or not norms or (settings.batch_norm == "auto" and fewest >= FEW):
         return (), ()

@@ -38,7 +38,10 @@ Tell = Callable[[Progress], None]
 
 @dataclass
 class State:
-    """Where a run is and what it found so far. ``loss`` sums over the ``seen`` samples of the epoch in progress."""
+    """Where a run is and what it found so far. ``loss`` sums over the ``seen`` samples of the epoch in progress.
+
+    ``noted`` has what was observed after each epoch (see ``extras``).
+    """
 
     epoch: int = 0
     step: int = 0
@@ -49,6 +52,7 @@ class State:
     before: Score | None = None
     history: list[Epoch] = field(default_factory=list)
     best: Weights = field(default_factory=dict, repr=False)
+    noted: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def best_score(self) -> Score | None:

@@ -24,7 +24,7 @@ def begin(job: Job) -> State:
     state = State()
     if job.held is not None:
         state.before = evaluate(job)
-        state.best = weights_of(job)
+        state.best = {} if job.extras.keep_last else weights_of(job)
     return state
 
 
@@ -53,10 +53,10 @@ def _run_epoch(job: Job, state: State, save: Callable[[], None], tell: Tell, eve
     samples, saved = job.train.shuffled(settings.seed, state.epoch), time.monotonic()
     while state.step < job.steps:
         # Each step draws from a generator of its own, so that a run that was resumed draws the same.
-        torch.manual_seed(_seed(settings.seed, state.done, engine.rank))
+        engine.seed(_seed(settings.seed, state.done, engine.rank))
         share = samples.step(state.step, settings.batch_size, rank=engine.rank, world=engine.world)
         optimiser.set_rate(job.optimizer, optimiser.learning_rate(state.done, settings.epochs * job.steps, settings))
-        loss = take_step(job, share.batches, share.total)
+        loss = take_step(job, share.batches, share.total, state.done)
         state.loss, state.seen = state.loss + loss, state.seen + share.total
         state.step, state.done = state.step + 1, state.done + 1
         tell(Progress(state.epoch + 1, settings.epochs, state.step, job.steps, state.loss / state.seen))
@@ -69,25 +69,27 @@ def _seed(seed: int, step: int, rank: int) -> int:
     return int(np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint32)[0])
 
 
-def take_step(job: Job, batches: tuple[Batch, ...], total: int) -> float:
+def take_step(job: Job, batches: tuple[Batch, ...], total: int, done: int = 0) -> float:
     """Make one step with this process's share of ``total`` samples; return the sum of all processes' losses.
 
-    Raises ModelError when that is not finite: the weights are then as before the step.
+    ``done`` counts the steps before it. Raises ModelError when the sum is not finite: the weights are then as before.
     """
-    summed = gradients(job, batches, total)
+    summed = gradients(job, batches, total, done)
     if not math.isfinite(summed):
         words = f"the sum of a step's losses is {summed}: training has diverged"
         raise ModelError("loss-not-finite", words, where="training", hint="give a lower --lr, or --precision 32")
     job.stepping.step()
     job.stepping.zero_grad()
+    if job.extras.after_step is not None:
+        job.extras.after_step()
     return summed
 
 
-def gradients(job: Job, batches: tuple[Batch, ...], total: int) -> float:
+def gradients(job: Job, batches: tuple[Batch, ...], total: int, done: int = 0) -> float:
     """Add the gradients of the mean loss over ``total`` samples, of which this process has some; return their sum.
 
     The processes' gradients are averaged, so each counts its own sum ``world`` times over: then every sample counts
-    alike however unevenly they are shared.
+    alike however unevenly they are shared. A penalty is added to the last batch's loss, before gradients are averaged.
     """
     engine = job.engine
     shares = batches or (job.train.take(np.arange(job.train.fixed_batch or 1)),)
@@ -101,7 +103,10 @@ def gradients(job: Job, batches: tuple[Batch, ...], total: int) -> float:
             ours = job.trained(feeds)
             theirs = ask(job.teacher, feeds, engine) if job.teacher is not None else None
             losses = job.loss(ours, theirs, labels, batch=batch.size)
-            engine.backward(losses.sum() * weight)
+            loss = losses.sum() * weight
+            if job.extras.penalty is not None and k == len(shares) - 1:
+                loss = loss + job.extras.penalty(job, done)
+            engine.backward(loss)
         summed += losses.detach().double().sum() if batches else 0.0
     return float(engine.total(summed))
 
@@ -120,9 +125,11 @@ def _close_epoch(job: Job, state: State, tell: Tell) -> None:
     state.epoch, state.step, state.loss, state.seen = state.epoch + 1, 0, 0.0, 0
     best = state.best_score
     state.history.append(Epoch(state.epoch, loss, score))
-    if score is None or best is None or score.loss < best.loss:
+    if job.extras.observe is not None:
+        state.noted.append(dict(job.extras.observe(job, state)))
+    if job.extras.keep_last or score is None or best is None or score.loss < best.loss:
         state.best_epoch = state.epoch
-        state.best = weights_of(job) if score is not None else {}
+        state.best = {} if score is None or job.extras.keep_last else weights_of(job)
     tell(Progress(state.epoch, job.settings.epochs, job.steps, job.steps, loss, score))
 
 

@@ -1,8 +1,8 @@
 """A module's forward captured by running it once without data: what ``torch.export`` writes, many times faster.
 
-The forward runs on tensors that have sizes, types and a device but no data, under a dispatch mode that sees every
-operator before it is decomposed; each is written down, and its result's sizes come from torch's own kernels for the
-meta device, once for each distinct call. Whatever would make the graph less than the truth raises UncapturableError, or
+The forward runs on tensors that have sizes, types and a device but no data; every operator is seen before it is
+decomposed and written down, and its result's sizes come by rule, or from torch's own kernels for the meta device, once
+for each distinct call. Whatever would make the graph less than the truth raises UncapturableError, or
 an error of torch's own, and the module is exported instead: values that steer the forward, autocast
 switched on inside it, operators that change what they are given other than in place.
 """
@@ -10,17 +10,19 @@ switched on inside it, operators that change what they are given other than in p
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 from torch import nn
-from torch._dispatch.python import enable_python_dispatcher
 from torch._export.utils import _compiling_state_context
 
 from .fx_dataless import UncapturableError
+from .fx_dispatch import answered_by
+from .fx_following import Following
 from .fx_mode import Capture
+from .fx_modules import modules_of
 from .fx_program import Program
 
 
@@ -29,26 +31,33 @@ def capture(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any])
 
     Raises UncapturableError, or whatever torch raises, where that does not do: then the module must be exported.
     """
-    mode = Capture(module)
-    mode.hold()
+    written = Capture(module)
+    written.hold()
     leaves, spec = torch.utils._pytree.tree_flatten((args, dict(kwargs)))
-    titles = _titles(module, args, kwargs)
-    with torch.no_grad():
-        fed = [mode.input(t, v) for t, v in zip(titles, leaves, strict=True)]
-    held_args, held_kwargs = torch.utils._pytree.tree_unflatten(fed, spec)
+    fed = [written.input(t, v) for t, v in zip(_titles(module, args, kwargs), leaves, strict=True)]
+    with _hooks(written):
+        results, out_spec = follow(written, fed, spec)
+    written.finish(results)
+    return Program(written.graph, written.origins, written.stored, spec, out_spec)
+
+
+def follow(following: Following, fed: Sequence[Any], spec: Any) -> tuple[list[Any], Any]:
+    """Run a forward on flat inputs that have no data, and return its flat results and their structure.
+
+    ``following`` answers the operators. Raises UncapturableError where data would decide what comes next.
+    """
+    module = following.module
+    args, kwargs = torch.utils._pytree.tree_unflatten(fed, spec)
     with ExitStack() as stack:
+        stack.enter_context(answered_by(following))
         stack.enter_context(_untouched(module))
-        stack.enter_context(_hooks(mode))
         stack.enter_context(_without_fast_path())
         stack.enter_context(_compiling_state_context())
-        stack.enter_context(enable_python_dispatcher())
-        stack.enter_context(mode)
-        result = module(*held_args, **held_kwargs)
-    if mode.unfinished:
-        raise UncapturableError(f"the forward goes on after {mode.unfinished[-1]} failed")
+        result = module(*args, **kwargs)
+    if following.unfinished:
+        raise UncapturableError(f"the forward goes on after {following.unfinished[-1]} failed")
     results, out_spec = torch.utils._pytree.tree_flatten(result)
-    mode.finish(results)
-    return Program(mode.graph, mode.origins, mode.tensors, spec, out_spec)
+    return results, out_spec
 
 
 def _titles(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[str]:
@@ -72,19 +81,21 @@ def _titles(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any])
 @contextmanager
 def _untouched(module: nn.Module) -> Iterator[None]:
     """Give every module its attributes back: what a forward stores while it is captured has no data."""
-    before = []
-    for m in module.modules():
-        state = vars(m)
-        held = {k: v.copy() for k, v in state.items() if type(v) in (dict, list, set)}
-        before.append((state, dict(state), held))
+    states = [(vars(m), dict(vars(m))) for _, m in modules_of(module)]
+    containers = [v for _, attributes in states for v in attributes.values() if type(v) in (dict, list, set)]
+    contents = [(c, c.copy()) for c in containers if c]
+    empty = [c for c in containers if not c]
     try:
         yield
     finally:
-        for state, attributes, held in before:
+        for state, attributes in states:
             state.clear()
             state.update(attributes)
-            for name, content in held.items():
-                _restore(state[name], content)
+        for container in empty:
+            if container:
+                container.clear()
+        for container, content in contents:
+            _restore(container, content)
 
 
 def _restore(container: Any, content: Any) -> None:

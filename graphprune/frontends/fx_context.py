@@ -53,6 +53,12 @@ def parameters_of(target: Any) -> tuple[tuple[str, Any], ...]:
     return tuple((a.name, a.default_value) for a in target._schema.arguments)
 
 
+@cache
+def defaults_of(target: Any) -> dict[str, Any]:
+    """Return the defaults of an operator's arguments by name, in the order of its schema; not to be changed."""
+    return dict(parameters_of(target))
+
+
 @dataclass(frozen=True)
 class Context:
     """A node of the captured graph whose tensors all have known shapes."""
@@ -63,10 +69,8 @@ class Context:
     @cached_property
     def args(self) -> dict[str, Any]:
         """Arguments by their name in the operator's schema, defaults filled in."""
-        node = self.node
-        known = parameters_of(node.target)
-        given = dict(zip((n for n, _ in known), node.args, strict=False))
-        return {n: given.get(n, node.kwargs.get(n, default)) for n, default in known}
+        defaults = defaults_of(self.node.target)
+        return {**defaults, **dict(zip(defaults, self.node.args, strict=False)), **self.node.kwargs}
 
     @property
     def op(self) -> str:

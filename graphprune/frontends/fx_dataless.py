@@ -1,50 +1,77 @@
-"""Sizes of results without data: tensors that have none, and what an operator makes of them."""
+"""Tensors without data: what is known of one, and what an operator makes of them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
-if TYPE_CHECKING:
-    from .fx_mode import Capture
-
-KEEP_SIZES = frozenset({
-    "batch_norm", "dropout", "elu", "gelu", "group_norm", "hardsigmoid", "hardswish", "hardtanh", "layer_norm",
-    "leaky_relu", "mish", "neg", "relu", "relu6", "sigmoid", "silu", "softmax", "softplus", "tanh",
-})  # fmt: skip
-"""Operators whose result is of the kind of their first argument, where that is a contiguous tensor of floats."""
-KEEP_COMMON_SIZES = frozenset({"add", "mul", "sub"})
-"""The same for operators of two tensors of one kind."""
+from .fx_dispatch import handler
 
 Meta = tuple[tuple[int, ...], tuple[int, ...], torch.dtype, torch.device]
+"""Sizes, strides, type and device."""
 
 
 class UncapturableError(RuntimeError):
     """The forward does something that running it without data cannot follow."""
 
 
+class Kind:
+    """What is known of tensors without data; one object for all that are of one kind, so that ``is`` compares them.
+
+    ``plain`` is (type, device) of kinds of floats in the order of their axes without gaps or axes of size 0, else None.
+    """
+
+    __slots__ = ("device", "dtype", "plain", "shape", "stride")
+
+    def __init__(self, meta: Meta) -> None:
+        self.shape, self.stride, self.dtype, self.device = meta
+        fits = self.dtype.is_floating_point and 0 not in self.shape and self.stride == strides_of(self.shape)
+        self.plain = (self.dtype, self.device) if fits else None
+
+
+class Kinds(dict[Meta, Kind]):
+    """Every kind that was met."""
+
+    def __missing__(self, meta: Meta) -> Kind:
+        """Make one."""
+        made = self[meta] = Kind(meta)
+        return made
+
+
+def strides_of(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the strides of a tensor in the order of its axes without gaps."""
+    strides, step = [], 1
+    for size in reversed(shape):
+        strides.append(step)
+        step *= max(size, 1)
+    return tuple(reversed(strides))
+
+
 class Dataless(torch.Tensor):
     """A tensor with sizes, a type and a device, and no data."""
 
-    capture: Capture
     __torch_function__ = torch._C._disabled_torch_function_impl
 
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Refuse what comes here without being seen before; but factories detach what they made."""
-        if func is torch.ops.aten.detach.default:
-            return args[0].capture.twin(args[0])
+        follower = handler()
+        if func is torch.ops.aten.detach.default and follower is not None:
+            return follower.twin(args[0])
         raise UncapturableError(f"{func} was called out of sight")
 
+    def _touch(self, *_: Any) -> Any:
+        raise UncapturableError("the forward touches single numbers of a tensor")
 
-def dataless(meta: Meta, *, requires_grad: bool = False) -> torch.Tensor:
-    """Return a tensor of these sizes, strides, type and device, without data."""
-    shape, stride, dtype, device = meta
+    apply_ = map_ = map2_ = _touch  # torch would look for the numbers, where there are none
+
+
+def dataless(kind: Kind, *, requires_grad: bool = False) -> torch.Tensor:
+    """Return a tensor of a kind, without data."""
     return torch.Tensor._make_wrapper_subclass(
-        Dataless, shape, strides=stride, dtype=dtype, device=device, requires_grad=requires_grad
+        Dataless, kind.shape, strides=kind.stride, dtype=kind.dtype, device=kind.device, requires_grad=requires_grad
     )
 
 
@@ -67,22 +94,18 @@ def tensors_in(value: Any) -> Iterator[torch.Tensor]:
             yield from tensors_in(v)
 
 
-def key(value: Any) -> Any:
-    """Return what decides the sizes of a result: sizes of tensors, values of everything else, told apart by type."""
-    if isinstance(value, torch.Tensor):
-        return meta_of(value)
-    if isinstance(value, (list, tuple)):
-        return tuple(map(key, value))
-    return type(value), value
+def typed(kinds: Any) -> Any:
+    """Return what decides the kind of a result: kinds of tensors, values of everything else, told apart by type."""
+    if isinstance(kinds, Kind):
+        return kinds
+    return tuple(map(typed, kinds)) if isinstance(kinds, (list, tuple)) else (type(kinds), kinds)
 
 
-# What an operator makes ----------------------------------------------------------------------------------------------
+def run_on_meta(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """Run an operator on the meta device; return the result's Meta, or a list of them, on the device it would be on.
 
-
-def sizes_of(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-    """Run an operator on the meta device; return sizes and types, with the device it would have had."""
-    if _keeps_sizes(func, args, kwargs):
-        return meta_of(args[0])
+    Raises UncapturableError where the result is something else, and what the operator raises.
+    """
     device = _device_of(args, kwargs)
     swapped = {k: _on_meta(v) for k, v in kwargs.items()}
     placed = list(_on_meta(args))
@@ -104,17 +127,6 @@ def sizes_of(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any
     raise UncapturableError(f"{func} does not return tensors")
 
 
-def _keeps_sizes(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
-    """Tell whether a result is known to be of the first argument's kind, so that nothing need be run."""
-    name, first = func._overloadpacket.__name__.removesuffix("_"), args[0] if args else None
-    if not isinstance(first, torch.Tensor) or not first.is_floating_point() or not first.is_contiguous() or kwargs:
-        return False
-    if name in KEEP_SIZES:
-        return name != "softmax" or len(args) < 3 or args[2] is None
-    two = name in KEEP_COMMON_SIZES and len(args) == 2 and isinstance(args[1], torch.Tensor)
-    return two and meta_of(first) == meta_of(args[1])
-
-
 def _on_meta(value: Any) -> Any:
     if isinstance(value, torch.Tensor):
         return torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device="meta")
@@ -128,10 +140,3 @@ def _device_of(args: Any, kwargs: Mapping[str, Any]) -> torch.device:
     found = list(tensors_in((args, tuple(kwargs.values()))))
     found.sort(key=lambda t: t.dim() == 0)
     return found[0].device if found else torch.get_default_device()
-
-
-@cache
-def written(func: Any) -> tuple[str, ...]:
-    """Return the arguments an operator writes to."""
-    arguments = func._schema.arguments if func._schema.is_mutable else ()
-    return tuple(a.name for a in arguments if a.alias_info is not None and a.alias_info.is_write)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,21 @@ import torch
 from torch import fx
 
 from .fx_context import op_name
+
+
+def new_call(graph: fx.Graph, target: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], name: str) -> fx.Node:
+    """Append an operator to a graph. ``create_node`` looks through the arguments it gets for symbolic numbers first."""
+    node: fx.Node = graph.create_node("call_function", target, name=name)
+    set_arguments(node, args, kwargs)
+    return node
+
+
+def set_arguments(node: fx.Node, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+    """Set all arguments of a node."""
+    if hasattr(node, "_update_args_kwargs"):  # what the properties call, five times as fast
+        node._update_args_kwargs(args, dict(kwargs))
+    else:
+        node.args, node.kwargs = args, dict(kwargs)
 
 
 def identity(tensor: torch.Tensor) -> Any:

@@ -12,6 +12,8 @@ import torch
 from torch import fx, nn
 from torch.export import ExportedProgram
 
+from .fx_modules import modules_of
+
 OriginKind = Literal["input", "tensor", "other"]
 
 
@@ -122,7 +124,7 @@ def mutated_outputs(program: Program) -> frozenset[str]:
 @contextmanager
 def inference_mode(module: nn.Module) -> Iterator[None]:
     """Set every submodule to inference without calling its ``eval``, and give each its own mode back afterwards."""
-    before = [(m, m.training) for m in module.modules()]
+    before = [(m, m.training) for _, m in modules_of(module) if m.training]
     for m, _ in before:
         m.training = False
     try:

@@ -22,12 +22,12 @@ def worth_knowing(tensor: torch.Tensor) -> bool:
 
 def compute(node: fx.Node, outputs: tuple[str, ...], names: Names, symbolic: set[str]) -> bool:
     """Compute the one integer result of a node whose tensor arguments are all known; tell whether it was."""
-    schema = getattr(node.target, "_schema", None)
-    if schema is None or schema.is_mutable or len(outputs) != 1 or not schema.name.startswith("aten::"):
-        return False
     name = outputs[0]
     shape, dtype = names.shapes[name], names.dtypes[name]
-    if shape is None or math.prod(shape) > MAX_INTEGERS or dtype.is_floating_point or dtype.is_complex:
+    if dtype.is_floating_point or dtype.is_complex or shape is None or math.prod(shape) > MAX_INTEGERS:
+        return False
+    schema = getattr(node.target, "_schema", None)
+    if schema is None or schema.is_mutable or len(outputs) != 1 or not schema.name.startswith("aten::"):
         return False
     if torch.Tag.nondeterministic_seeded in node.target.tags:
         return False

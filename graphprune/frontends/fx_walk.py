@@ -38,6 +38,8 @@ class Walk:
         self.same: dict[fx.Node, list[fx.Node]] = {}
         self.symbolic: set[str] = set()
         self.titles: Counter[str] = Counter()
+        self.op_of: dict[fx.Node, str] = {}
+        self.path_of: dict[fx.Node, str] = {}
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -48,7 +50,9 @@ class Walk:
         """Lower every node in order."""
         self._placeholders()
         calls = [n for n in self.program.graph.nodes if n.op == "call_function"]
-        kinds = {(path(n), op_name(n)) for n in calls if op_name(n) != "getitem"}
+        self.op_of = {n: op_name(n) for n in calls}
+        self.path_of = {n: path(n) for n in calls}
+        kinds = {(self.path_of[n], op) for n, op in self.op_of.items() if op != "getitem"}
         self.ops_in = Counter(where for where, _ in kinds)
         for node in self.program.graph.nodes:
             if node.op == "call_function":
@@ -89,6 +93,9 @@ class Walk:
         self.node_of.setdefault(name, node)
         shape = tuple(value.shape)
         self.names.dtypes[name] = value.dtype
+        if self.program.exported is None:  # captured at fixed sizes
+            self.names.dynamic[name], self.names.shapes[name] = (False,) * len(shape), shape
+            return
         self.names.dynamic[name] = tuple(isinstance(n, torch.SymInt) for n in shape)
         if any(self.names.dynamic[name]):
             hints = [hint(n) for n in shape]
@@ -97,8 +104,8 @@ class Walk:
             self.names.shapes[name] = shape
 
     def _visit(self, node: fx.Node) -> None:
-        value = node.meta.get("val")
-        if op_name(node) == "getitem" and node.args[0] in self.names.outputs:
+        value, op = node.meta.get("val"), self.op_of[node]
+        if op == "getitem" and node.args[0] in self.names.outputs:
             self._getitem(node)
         elif isinstance(value, torch.Tensor) and self._is_copy(node, value):
             self.names.of_node[node] = self.names.of_node[node.args[0]]
@@ -112,23 +119,23 @@ class Walk:
         elif isinstance(value, torch.SymInt) and not reads_data(node):
             self._size(node, value)
         elif not only_checks(node):
-            reason = f"the forward reads a number from this tensor by {op_name(node)}"
-            self._append(node, op_name(node), Step("opaque", {"reason": reason}, self._given(node), ()))
+            reason = f"the forward reads a number from this tensor by {op}"
+            self._append(node, op, Step("opaque", {"reason": reason}, self._given(node), ()))
 
     def _is_copy(self, node: fx.Node, value: torch.Tensor) -> bool:
         """Tell whether a node only copies its first argument in inference."""
         if not node.args or node.args[0] not in self.names.of_node:
             return False
-        name = self.names.of_node[node.args[0]]
-        return op_name(node) in COPIES or (op_name(node) in CASTS and self.names.dtypes[name] == value.dtype)
+        op = self.op_of[node]
+        return op in COPIES or (op in CASTS and self.names.dtypes[self.names.of_node[node.args[0]]] == value.dtype)
 
     def _several(self, node: fx.Node, values: Sequence[Any]) -> tuple[str, ...]:
         """Name the results of an operator that has several, by what takes them out; nobody needs those behind these."""
         takers: dict[int, fx.Node] = {}
         for user in node.users:
-            if op_name(user) == "getitem":
+            if self.op_of.get(user) == "getitem":
                 takers.setdefault(user.args[1], user)
-        listed = isinstance(values, list) or any(op_name(u) != "getitem" for u in node.users)
+        listed = isinstance(values, list) or any(self.op_of.get(u) != "getitem" for u in node.users)
         needed = len(values) if listed else 1 + max((i for i, t in takers.items() if t.users), default=0)
         outputs = []
         for i, value in enumerate(values[:needed]):
@@ -158,7 +165,7 @@ class Walk:
             self.names.values[name] = torch.tensor(known)
             self.symbolic.add(name)
         inputs = self._given(node)
-        op = "Size" if op_name(node).startswith("sym_size") else op_name(node)
+        op = "Size" if self.op_of[node].startswith("sym_size") else self.op_of[node]
         self._append(node, op, Step("value", {}, inputs, (name,)))
 
     def _follow_mutation(self, node: fx.Node) -> None:
@@ -183,17 +190,16 @@ class Walk:
     def _lower(self, node: fx.Node, outputs: tuple[str, ...]) -> None:
         self.names.outputs[node] = outputs
         context = Context(node, self.names)
-        given = self._given(node)
-        names = (*given, *outputs)
+        given, op = self._given(node), self.op_of[node]
         if compute(node, outputs, self.names, self.symbolic):
-            self._append(node, op_name(node), Step("value", {}, given, outputs))
-        elif any(self.names.shapes[n] is None for n in names):
-            self._append(node, op_name(node), self._shapeless(context, given, outputs))
+            self._append(node, op, Step("value", {}, given, outputs))
+        elif self.program.exported is not None and any(self.names.shapes[n] is None for n in (*given, *outputs)):
+            self._append(node, op, self._shapeless(context, given, outputs))
         elif not hasattr(node.target, "_schema"):
-            self._append(node, op_name(node), Step("opaque", {"reason": refusal(context)}, given, outputs))
+            self._append(node, op, Step("opaque", {"reason": refusal(context)}, given, outputs))
         else:
             for step in lower(context):
-                self._append(node, op_name(node), step)
+                self._append(node, op, step)
 
     def _spare(self) -> None:
         """Keep what no node picks of a stored tensor: a table of positions serves longer inputs too."""
@@ -228,11 +234,11 @@ class Walk:
     def _append(self, node: fx.Node, op: str, step: Step) -> None:
         self.nodes.append(Node(self._title(node, op), op, step.family, step.inputs, step.outputs, step.attrs))
         self.origin.append(node)
-        self.paths.append(path(node))
+        self.paths.append(self.path_of[node])
 
     def _title(self, node: fx.Node, op: str) -> str:
         """Name a node after the module it was called in; a module of one operator gives it its own name."""
-        where = path(node)
+        where = self.path_of[node]
         title = where if where and self.ops_in[where] == 1 else f"{where}.{op}" if where else op
         self.titles[title] += 1
         return title if self.titles[title] == 1 else f"{title}_{self.titles[title]}"

@@ -17,20 +17,18 @@ from ..graph import Array, Graph, Known, Node, Tensor
 from ..runtime import real_inputs
 from ..uncollected import uncollected
 from . import onnx_ops
+from .onnx_context import Context, Operation, Shape
+from .onnx_mixed import mixed_sizes
 from .onnx_shapes import (
     SMALL,
-    Shape,
-    Shapes,
-    complete,
     constant_of,
     declared_shapes,
     elements,
-    infer,
-    missing,
     run_for_shapes,
     stored_bytes,
     without_weights,
 )
+from .onnx_walk import Shapes, Walked, infer, missing
 from .permutations import fold_permutations
 
 if TYPE_CHECKING:
@@ -41,11 +39,13 @@ if TYPE_CHECKING:
 class OnnxSource:
     """What writing the model back needs: the model, its constants, the nodes that each node of the graph stands for.
 
-    ``other_sizes`` are input sizes that differ in every dynamic axis, None where there is none.
+    ``operations`` are the model's nodes as they were read; ``other_sizes`` are input sizes that differ in every dynamic
+    axis, None where there is none.
     """
 
     model: onnx.ModelProto
     constants: Mapping[str, TensorProto]
+    operations: Sequence[Operation]
     origin: tuple[tuple[int, ...], ...]
     input_sizes: Mapping[str, Shape]
     other_sizes: Mapping[str, Shape] | None = None
@@ -78,11 +78,11 @@ def trace(
     assert isinstance(proto, onnx.ModelProto)
     constants = dict(_constants(proto.graph))
     sizes, dynamic = _input_sizes(proto, input_shapes or {})
-    light = without_weights(proto)
-    found = _shapes(proto, light, constants, sizes)
+    walked = Walked.of(proto, constants)
+    found = _shapes(walked, sizes)
     other_sizes = _other_sizes(sizes, dynamic) if any(map(any, dynamic.values())) else None
-    other = infer(light, constants, other_sizes) if other_sizes is not None else found
-    return _assemble(proto, loaded, constants, (sizes, other_sizes), found, other)
+    other = infer(walked, other_sizes) if other_sizes is not None else found
+    return _assemble(walked, loaded, (sizes, other_sizes), found, other)
 
 
 def _loaded(model: str | Path | onnx.ModelProto | Loaded) -> Loaded | None:
@@ -180,24 +180,20 @@ def _other_sizes(sizes: Mapping[str, Shape], dynamic: Mapping[str, tuple[bool, .
     }
 
 
-def _shapes(
-    model: onnx.ModelProto, light: onnx.ModelProto, constants: Mapping[str, TensorProto], sizes: Mapping[str, Shape]
-) -> Shapes:
+def _shapes(walked: Walked, sizes: Mapping[str, Shape]) -> Shapes:
     """Infer the shapes, and run the model for those that inference cannot tell."""
-    found = infer(light, constants, sizes)
-    absent = missing(found, light.graph.node)
-    if absent:
-        more = run_for_shapes(model, absent, sizes) or declared_shapes(model, absent)
-        if more:
-            found = complete(light, constants, more)
-    return found
+    found = infer(walked, sizes)
+    absent = missing(found, walked.nodes)
+    more = run_for_shapes(walked.model, absent, sizes) or declared_shapes(walked.model, absent) if absent else {}
+    return infer(walked, sizes, more) if more else found
 
 
 def _assemble(
-    model: onnx.ModelProto, loaded: Loaded | None, constants: Mapping[str, TensorProto],
+    walked: Walked, loaded: Loaded | None,
     input_sizes: tuple[Mapping[str, Shape], Mapping[str, Shape] | None], found: Shapes, other: Shapes,
 ) -> Graph:  # fmt: skip
     sizes, other_sizes = input_sizes
+    model, constants = walked.model, walked.constants
     known = {n: Known(v, _static(n, v, found, other)) for n, v in found.known.items()}
 
     small: dict[str, Array] = {}
@@ -219,22 +215,18 @@ def _assemble(
     def static(name: str) -> bool:
         return name not in known or bool(known[name].static.all())
 
-    opsets = {o.domain: o.version for o in model.opset_import}
-    opset = opsets.get("", opsets.get("ai.onnx", 1))
     nodes, origin = [], []
-    for k, proto in enumerate(model.graph.node):
-        if proto.op_type == "Constant" and proto.output[0] in constants:
-            continue
-        version = opset if proto.domain in ("", "ai.onnx") else opsets.get(proto.domain, 1)
-        context = onnx_ops.Context(proto, version, found.shape, constant, static)
-        nodes.append(_node(context, k, known))
-        origin.append(k)
+    for k, operation in enumerate(walked.nodes):
+        if operation.op != "Constant" or operation.outputs[0] not in constants:
+            nodes.append(_node(Context(operation, found.shape, constant, static), k, known))
+            origin.append(k)
     outputs = tuple(o.name for o in model.graph.output)
     folded = fold_permutations(nodes, found.shape, outputs)
     runs = tuple(tuple(origin[k] for k in run) for run in folded.origin)
-    source = OnnxSource(model, constants, runs, dict(sizes), other_sizes, loaded, found.dtype)
-    tensors = _tensors(model, constants, found, other)
-    return Graph(tensors, tuple(folded.nodes), tuple(sizes), outputs, known, parameter, source)
+    source = OnnxSource(model, constants, walked.nodes, runs, dict(sizes), other_sizes, loaded, found.dtype)
+    tensors = _tensors(walked, found, other)
+    mixed = mixed_sizes(walked, found, other)
+    return Graph(tensors, tuple(folded.nodes), tuple(sizes), outputs, known, parameter, source, mixed_sizes=mixed)
 
 
 def _static(name: str, value: Array, found: Shapes, other: Shapes) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
@@ -247,46 +239,45 @@ def _static(name: str, value: Array, found: Shapes, other: Shapes) -> np.ndarray
     return np.asarray(second == value)
 
 
-def _node(context: onnx_ops.Context, position: int, known: Mapping[str, Known]) -> Node:
-    proto = context.node
-    name = proto.name or f"{proto.op_type}_{position}"
-    inputs = tuple(n or None for n in (*proto.input, *_captured(proto)))
-    outputs = tuple(n for n in proto.output if n)
+def _node(context: Context, position: int, known: Mapping[str, Known]) -> Node:
+    read = context.node
+    name = read.proto.name or f"{read.op}_{position}"
+    inputs = tuple(n or None for n in (*read.inputs, *(_captured(read) if read.bodies else ())))
+    outputs = tuple(filter(None, read.outputs))
     if outputs and all(n in known for n in outputs):
         family, attrs = onnx_ops.VALUE
     elif any(n not in context.shapes for n in (*filter(None, inputs), *outputs)):
-        if proto.op_type in onnx_ops.COUNTED:
+        if read.op in onnx_ops.COUNTED:
             raise ModelError(
-                "unknown-shape", f"the sizes around {proto.op_type} are not known, so its cost cannot be counted",
+                "unknown-shape", f"the sizes around {read.op} are not known, so its cost cannot be counted",
                 where=name, hint="give the sizes of all inputs with --input-shape, sizes that the model runs with",
             )  # fmt: skip
-        reason = onnx_ops.refusal(proto) or f"the shapes around {proto.op_type} depend on the data"
+        reason = onnx_ops.refusal(read) or f"the shapes around {read.op} depend on the data"
         family, attrs = onnx_ops.opaque(reason)
     else:
         family, attrs = onnx_ops.lower(context)
-    return Node(name, proto.op_type, family, inputs, outputs, attrs)
+    return Node(name, read.op, family, inputs, outputs, attrs)
 
 
-def _captured(node: onnx.NodeProto) -> list[str]:
+def _captured(node: Operation) -> list[str]:
     """Return the outer tensors that the bodies of a control-flow node use."""
     captured: list[str] = []
-    for attribute in node.attribute:
-        for body in [attribute.g] if attribute.HasField("g") else attribute.graphs:
-            inner = {i.name for i in body.input} | {t.name for t in body.initializer}
-            for child in body.node:
-                captured += [n for n in (*child.input, *_captured(child)) if n and n not in inner]
-                inner.update(child.output)
-            captured += [o.name for o in body.output if o.name not in inner]
+    for body in node.bodies:
+        inner = {i.name for i in body.input} | {t.name for t in body.initializer}
+        for child in (Operation.read(c, {}) for c in body.node):
+            captured += [n for n in (*child.inputs, *_captured(child)) if n and n not in inner]
+            inner.update(child.outputs)
+        captured += [o.name for o in body.output if o.name not in inner]
     return list(dict.fromkeys(captured))
 
 
-def _tensors(
-    model: onnx.ModelProto, constants: Mapping[str, TensorProto], found: Shapes, other: Shapes
-) -> dict[str, Tensor]:
+def _tensors(walked: Walked, found: Shapes, other: Shapes) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
-    inputs = {i.name for i in model.graph.input}
-    names = [*(i.name for i in model.graph.input), *constants, *(t.values.name for t in model.graph.sparse_initializer)]
-    names += [n for node in model.graph.node for n in node.output if n]
+    graph, constants = walked.model.graph, walked.constants
+    order = [i.name for i in graph.input]
+    inputs = set(order)
+    names = [*order, *constants, *(t.values.name for t in graph.sparse_initializer)]
+    names += [n for node in walked.nodes for n in node.outputs if n]
     for name in dict.fromkeys(names):
         shape, second = found.shape.get(name), other.shape.get(name)
         if shape is None or shape == second:

@@ -2,56 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import onnx
 
 from ..graph import Array
-from .onnx_values import attributes, slice_of
+from . import onnx_contrib as contrib
+from .onnx_context import Context, Operation
+from .onnx_recurrent import recurrent
+from .onnx_values import slice_of
 
 Lowered = tuple[str, dict[str, Any]]
-Shape = tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Context:
-    """What lowering a node may ask: its attributes, shapes and constants by position, the opset of its domain."""
-
-    node: onnx.NodeProto
-    opset: int
-    shapes: Mapping[str, Shape]
-    constant: Callable[[str], Array | None]
-    static: Callable[[str], bool]
-
-    @property
-    def attrs(self) -> dict[str, Any]:
-        """Attributes as Python values."""
-        return attributes(self.node)
-
-    def has(self, position: int) -> bool:
-        """Tell whether an optional input is there."""
-        return len(self.node.input) > position and self.node.input[position] != ""
-
-    def shape(self, position: int = 0) -> Shape:
-        """Return the shape of an input."""
-        return self.shapes[self.node.input[position]]
-
-    def rank(self, position: int = 0) -> int:
-        """Return the rank of an input."""
-        return len(self.shape(position))
-
-    def out_shape(self, position: int = 0) -> Shape:
-        """Return the shape of an output."""
-        return self.shapes[self.node.output[position]]
-
-    def value(self, position: int) -> Array | None:
-        """Return an input's value where it is known and holds at every input size."""
-        if not self.has(position) or not self.static(self.node.input[position]):
-            return None
-        return self.constant(self.node.input[position])
 
 
 Lowering = Callable[[Context], Lowered]
@@ -159,9 +121,7 @@ def _last_axes_norm(c: Context) -> Lowered:
 
 def _axes_norm(c: Context) -> Lowered:
     """Lp and mean-variance normalisation: statistics over given axes, no parameters."""
-    axes = (
-        c.attrs.get("axes", [0, 2, 3]) if c.node.op_type == "MeanVarianceNormalization" else [c.attrs.get("axis", -1)]
-    )
+    axes = c.attrs.get("axes", [0, 2, 3]) if c.node.op == "MeanVarianceNormalization" else [c.attrs.get("axis", -1)]
     chosen = {a % c.rank() for a in axes}
     words = " ".join(f"d{k}" if k in chosen else f"b{k}" for k in range(c.rank()))
     return "norm", {"pattern": f"{words} -> {words}", "statistics": ("d",)}
@@ -189,7 +149,7 @@ def _reduce(kind: str) -> Lowering:
     def lower(c: Context) -> Lowered:
         axes = _reduce_axes(c)
         if axes is None:
-            return opaque(f"{c.node.op_type} reduces axes that depend on the input")
+            return opaque(f"{c.node.op} reduces axes that depend on the input")
         return "reduce", {"axes": axes, "keepdims": bool(c.attrs.get("keepdims", 1)), "kind": kind}
 
     return lower
@@ -353,28 +313,21 @@ def _attention(c: Context) -> Lowered:
     return "attention", {"pattern": pattern, "sizes": sizes, "attributes": mended, "scale": scale, "depth_axis": axis}
 
 
-def _recurrent(c: Context) -> Lowered:
-    """Recurrent layers freeze for now; their MACs count: every step multiplies both weights once."""
-    steps = [(0, 0), (0, 1)]
-    macs = [[*steps, (1, 0), (1, 1), (1, 2)], [*steps, (2, 0), (2, 1), (2, 2)]]
-    return "opaque", {"reason": f"hidden units of {c.node.op_type} are not pruned yet", "macs": macs}
-
-
 def _quantized_conv(weight: int) -> Lowering:
     def lower(c: Context) -> Lowered:
-        out = len(c.node.input)
+        out = len(c.node.inputs)
         spatial = [(out, k) for k in range(2, c.rank(0))]
         macs = [[(0, 0), *spatial, *((weight, k) for k in range(c.rank(weight)))]]
-        return "opaque", {"reason": f"{c.node.op_type} computes on integers", "macs": macs}
+        return "opaque", {"reason": f"{c.node.op} computes on integers", "macs": macs}
 
     return lower
 
 
 def _quantized_matmul(right: int) -> Lowering:
     def lower(c: Context) -> Lowered:
-        out = len(c.node.input)
+        out = len(c.node.inputs)
         macs = [[*((out, k) for k in range(len(c.out_shape()))), (0, c.rank(0) - 1)]]
-        return "opaque", {"reason": f"{c.node.op_type} computes on integers", "macs": macs}
+        return "opaque", {"reason": f"{c.node.op} computes on integers", "macs": macs}
 
     return lower
 
@@ -400,7 +353,7 @@ OPS: dict[str, Lowering] = {
     "InstanceNormalization": _instance_norm,
     "GroupNormalization": _group_norm,
     "LayerNormalization": _last_axes_norm,
-    "RMSNormalization": _last_axes_norm,
+    **dict.fromkeys(["RMSNormalization", "SimplifiedLayerNormalization"], _last_axes_norm),  # onnxruntime's name for it
     "LpNormalization": _axes_norm,
     "MeanVarianceNormalization": _axes_norm,
     **dict.fromkeys(["Softmax", "LogSoftmax", "Hardmax"], _softmax),
@@ -430,7 +383,7 @@ OPS: dict[str, Lowering] = {
     "SpaceToDepth": _space_to_depth,
     **dict.fromkeys(["QuantizeLinear", "DequantizeLinear"], _quantize),
     "Attention": _attention,
-    **dict.fromkeys(["LSTM", "GRU", "RNN"], _recurrent),
+    **dict.fromkeys(["LSTM", "GRU", "RNN"], recurrent),
     "ConvInteger": _quantized_conv(1),
     "DeformConv": _quantized_conv(1),
     "QLinearConv": _quantized_conv(3),
@@ -440,13 +393,22 @@ OPS: dict[str, Lowering] = {
 """Operator of the standard domain → how it is lowered."""
 
 COUNTED = {
-    op for op, lowering in OPS.items() if lowering in (_conv, _conv_transpose, _matmul, _gemm, _einsum, _recurrent)
-}
+    op for op, lowering in OPS.items() if lowering in (_conv, _conv_transpose, _matmul, _gemm, _einsum, recurrent)
+} | {"FusedConv", "FusedGemm", "FusedMatMul"}
 """Operators that cost multiply-accumulates: their sizes must be known."""
 
 CONTRIB: dict[str, Lowering] = {
     **dict.fromkeys(["Gelu", "FastGelu", "BiasGelu", "QuickGelu"], _elementwise),
     **dict.fromkeys(["QuantizeLinear", "DequantizeLinear"], _quantize),
+    "Attention": contrib.packed_attention,
+    "FusedConv": contrib.fused_conv(_conv),
+    "FusedGemm": _gemm,
+    "FusedMatMul": contrib.fused_matmul,
+    "GroupQueryAttention": contrib.grouped_query_attention,
+    "MultiHeadAttention": contrib.multi_head_attention,
+    "SimplifiedLayerNormalization": _last_axes_norm,
+    "SkipLayerNormalization": contrib.skip_norm(simplified=False),
+    "SkipSimplifiedLayerNormalization": contrib.skip_norm(simplified=True),
     "MatMulInteger": _quantized_matmul(1),
     "DynamicQuantizeMatMul": _quantized_matmul(1),
     "MatMulIntegerToFloat": _quantized_matmul(1),
@@ -455,19 +417,19 @@ CONTRIB: dict[str, Lowering] = {
 """Operators of com.microsoft, which onnxruntime's own tools write."""
 
 
-TABLES = {"": OPS, "ai.onnx": OPS, "com.microsoft": CONTRIB}
+TABLES = {"": OPS, "com.microsoft": CONTRIB}
 
 
-def refusal(node: onnx.NodeProto) -> str | None:
+def refusal(node: Operation) -> str | None:
     """Return why an operator cannot be lowered whatever its shapes are, or None."""
     if node.domain not in TABLES:
-        return f"operator {node.op_type} of the domain {node.domain} is not known to graphprune"
-    if any(a.type in (a.GRAPH, a.GRAPHS) for a in node.attribute):
-        return f"the bodies of {node.op_type} are not pruned yet"
-    return None if node.op_type in TABLES[node.domain] else f"{node.op_type} is not known to graphprune"
+        return f"operator {node.op} of the domain {node.domain} is not known to graphprune"
+    if node.bodies:
+        return f"the bodies of {node.op} are not pruned yet"
+    return None if node.op in TABLES[node.domain] else f"{node.op} is not known to graphprune"
 
 
 def lower(c: Context) -> Lowered:
     """Lower a node whose tensors all have known shapes."""
     reason = refusal(c.node)
-    return TABLES[c.node.domain][c.node.op_type](c) if reason is None else opaque(reason)
+    return TABLES[c.node.domain][c.node.op](c) if reason is None else opaque(reason)

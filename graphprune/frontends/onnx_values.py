@@ -19,13 +19,23 @@ MAX_INTEGERS = 256
 MAX_FLOATS = 8
 """Floating vectors up to this many elements are computed (scales of Resize), and only where a shape entered them."""
 
+READERS: dict[int, Callable[[onnx.AttributeProto], Any]] = {
+    onnx.AttributeProto.FLOAT: lambda a: a.f,
+    onnx.AttributeProto.INT: lambda a: a.i,
+    onnx.AttributeProto.STRING: lambda a: a.s,
+    onnx.AttributeProto.TENSOR: lambda a: a.t,
+    onnx.AttributeProto.INTS: lambda a: list(a.ints),
+    onnx.AttributeProto.FLOATS: lambda a: list(a.floats),
+}
+"""The commonest kinds of attributes, read without the questions that onnx's helper asks."""
+
 Attributes = dict[str, Any]
 Kernel = Callable[[Sequence[Any], Attributes], Any]
 
 
 def attributes(node: onnx.NodeProto) -> Attributes:
     """Return a node's attributes as Python values."""
-    return {a.name: helper.get_attribute_value(a) for a in node.attribute}
+    return {a.name: READERS.get(a.type, helper.get_attribute_value)(a) for a in node.attribute}
 
 
 def worth_knowing(array: Array) -> bool:

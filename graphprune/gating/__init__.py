@@ -1,1 +1,1 @@
-"""Noise gates trained with a model: VIBNet's and SBP's, one gate a group. The modules here import torch, this does not."""
+"""Noise gates, trained with a model: VIBNet's and SBP's, one gate a group. The modules in here import torch."""

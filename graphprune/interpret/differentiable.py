@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 CHECKS = ("_assert_tensor_metadata", "_assert_scalar", "_assert_async", "sym_constrain_range")
 """ATen operators that only check what the capture saw: another device or precision is none of their business."""
+RECURRENT = ("aten.lstm.", "aten.gru.", "aten.rnn_tanh.", "aten.rnn_relu.")
 
 
 def differentiable(graph: Graph, device: str | torch.device = "cpu") -> fx.GraphModule:
@@ -60,7 +61,7 @@ def _takes_any_batch(graph: Graph, module: fx.GraphModule) -> bool:
     source: TorchSource = graph.source
     given = [x for x in flat_examples(source.args, source.kwargs) if isinstance(x, torch.Tensor)]
     batches = {len(x) for x in given if x.ndim}
-    if len(given) != len(graph.inputs) or len(batches) != 1 or batches == {1}:
+    if len(given) != len(graph.inputs) or len(batches) != 1 or batches == {1} or _starts_from_stored_states(module):
         return False
     device = next((p.device for p in module.parameters()), torch.device("cpu"))
     with torch.no_grad():
@@ -71,6 +72,16 @@ def _takes_any_batch(graph: Graph, module: fx.GraphModule) -> bool:
             return False
     (batch,) = batches
     return all(a.shape[:1] == (batch,) and _same(a[:1], b) for a, b in zip(whole, first, strict=True))
+
+
+def _starts_from_stored_states(module: fx.GraphModule) -> bool:
+    """Tell whether a recurrent operator begins with states of a written size, which torch does not check."""
+    for node in module.graph.nodes:
+        if node.op == "call_function" and any(kind in str(node.target) for kind in RECURRENT):
+            states = node.args[1] if isinstance(node.args[1], (list, tuple)) else (node.args[1],)
+            if any(s.op != "placeholder" and not s.all_input_nodes for s in states):
+                return True
+    return False
 
 
 def _same(a: torch.Tensor, b: torch.Tensor) -> bool:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import copy
 import operator
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor, fx, nn
 
@@ -23,7 +24,8 @@ OWN = "graphprune_gates"
 """The submodule of a gated module that holds the gates: ``graphprune_gates.0`` and so on, in graph order."""
 PRESERVED = "_user_preserved_attributes"
 """Where fx keeps attributes that copies of a module take along."""
-Make = Callable[[Group], nn.Module]
+Make = Callable[[Group], nn.Module | None]
+Further = Sequence[tuple[Group, Site]]
 
 
 class Vector(nn.Module):
@@ -44,6 +46,7 @@ class Multiply(nn.Module):
     def __init__(self, site: Site) -> None:
         super().__init__()
         self.axis, self.place, self.is_data = site.axis, site.tensor, site.is_data
+        self.in_order = [np.array_equal(f.index, np.arange(len(f.index))) for f in site.factors]
         for k, factor in enumerate(site.factors):
             self.register_buffer(f"index_{k}", torch.from_numpy(factor.index.copy()), persistent=False)
 
@@ -51,8 +54,12 @@ class Multiply(nn.Module):
         """Return ``x`` times the gates, each of shape (units,) or (batch, units)."""
         along: Tensor | None = None
         for k, gate in enumerate(gates):
-            padded = torch.cat([gate, gate.new_ones((*gate.shape[:-1], 1))], dim=-1)
-            chosen = padded.index_select(-1, self.get_buffer(f"index_{k}"))
+            index = self.get_buffer(f"index_{k}")
+            if self.in_order[k] and len(index) == gate.shape[-1]:
+                chosen = gate
+            else:
+                padded = torch.cat([gate, gate.new_ones((*gate.shape[:-1], 1))], dim=-1)
+                chosen = padded.index_select(-1, index)
             along = chosen if along is None else along * chosen
         assert along is not None, self.place
         return x * self._aligned(along, x).to(x.dtype)
@@ -74,7 +81,8 @@ class Multiply(nn.Module):
         shape = [1] * x.ndim
         shape[self.axis] = along.shape[-1]
         if along.ndim > 1:
-            along = along.repeat_interleave(x.shape[0] // along.shape[0], dim=0)
+            if x.shape[0] != along.shape[0]:
+                along = along.repeat_interleave(x.shape[0] // along.shape[0], dim=0)
             shape[0] = x.shape[0]
         return along.reshape(shape)
 
@@ -106,21 +114,27 @@ class Gated:
 
 
 def insert_gates(
-    module: fx.GraphModule, graph: Graph, groups: Groups, *, where: Where = "consumers", make: Make | None = None
-) -> Gated:
+    module: fx.GraphModule, graph: Graph, groups: Groups, *, where: Where | Sequence[Site] = "consumers",
+    make: Make | None = None, further: Further = (),
+) -> Gated:  # fmt: skip
     """Return a module that computes ``module``'s function with every group's units multiplied by its gates.
 
     ``module`` is what ``to_torch`` made of the graph's model (nodes carry the names of ONNX tensors in
     ``meta["onnx"]``); it is left as it is, but its parameters are shared. ``make`` gives the gate of a group: a module
     that is called once a forward pass with the model's first input, and returns a vector of shape (units,), or of shape
     (batch, units) for a gate that differs by sample (noise). The same values stand at all of the group's places. The
-    default is ``Vector``, which starts at one.
+    default is ``Vector``, which starts at one; a group for which it returns None gets none. ``further`` are groups that
+    are not the model's, each with the place of its gate.
 
-    Raises ModelError where the module lacks a tensor of the graph.
+    ``where`` may also be the places themselves. Raises ModelError where the module lacks a tensor of the graph.
     """
-    sites = sites_of(graph, groups, where)
+    places = sites_of(graph, groups, where) if isinstance(where, str) else where
+    sites = (*places, *(site for _, site in further))
     served = {f.group for s in sites for f in s.factors}
-    gates = {g.id: (make(g) if make is not None else Vector(g.size)) for g in groups.groups if g.id in served}
+    every = [g for g in (*groups.groups, *(g for g, _ in further)) if g.id in served]
+    made = {g.id: make(g) if make is not None else Vector(g.size) for g in every}
+    gates = {name: gate for name, gate in made.items() if gate is not None}
+    sites = _with_gates(sites, gates)
     gated = _copy(module)
     holder = nn.Module()
     for k, gate in enumerate(gates.values()):
@@ -129,6 +143,12 @@ def insert_gates(
     _Inserting(gated, graph, list(gates)).insert(sites)
     gated.train(module.training)
     return Gated(gated, gates, sites)
+
+
+def _with_gates(sites: Sequence[Site], gates: Mapping[str, nn.Module]) -> tuple[Site, ...]:
+    """Leave out the factors of groups that have no gate, and the places that are left without any."""
+    kept = (replace(site, factors=tuple(f for f in site.factors if f.group in gates)) for site in sites)
+    return tuple(site for site in kept if site.factors)
 
 
 def _copy(module: fx.GraphModule) -> fx.GraphModule:

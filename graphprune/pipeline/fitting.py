@@ -71,7 +71,7 @@ def fit(opened: Opened, settings: Settings, progress: Callable[[str], None], app
     BudgetError when the budget is out of reach, UsageError when there is none and the method has no choice of its own.
     """
     progress("score")
-    prepared = prepare(scoring_pass(settings), opened)
+    prepared = prepare(_telling(scoring_pass(settings), progress), opened)
     scores = prepared.scores
     if settings.budget is None:
         plan = _chosen(opened, scores, settings, progress)
@@ -97,6 +97,23 @@ def fit(opened: Opened, settings: Settings, progress: Callable[[str], None], app
 def chooses(settings: Settings) -> bool:
     """Tell whether the method decides by itself how much to keep, so that it needs no budget; raises UsageError."""
     return bool(getattr(type(scoring_pass(settings)), "chooses", False))
+
+
+def _telling(method: ScoringPass, progress: Callable[[str], None]) -> ScoringPass:
+    """Let a pass that trains (one with an option ``tell``, unset) say which epoch it is in."""
+    if not is_dataclass(method) or not any(
+        f.name == "tell" and getattr(method, f.name) is None for f in fields(method)
+    ):
+        return method
+    begun: set[int] = set()
+
+    def tell(at: Any) -> None:
+        if at.epoch not in begun:
+            begun.add(at.epoch)
+            progress(f"train, epoch {at.epoch} of {at.epochs}")
+
+    told: ScoringPass = replace(method, tell=tell)
+    return told
 
 
 def prepare(method: ScoringPass, opened: Opened) -> Prepared:

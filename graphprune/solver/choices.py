@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 
 import numpy as np
 
@@ -33,12 +34,12 @@ def losses(ranked: FloatArray, objective: Objective) -> FloatArray:
     """
     if objective == "sum":
         return np.append(np.cumsum(ranked[::-1])[::-1], 0.0)
-    mass = np.maximum(ranked, 0.0)
-    if not mass.any():
-        return np.zeros(len(mass) + 1)
-    kept = np.cumsum(mass / mass[0])
-    with np.errstate(divide="ignore"):
-        return np.asarray(0.0 - np.sqrt(len(mass)) * np.log(np.append(0.0, kept) / kept[-1]))
+    mass, table = np.maximum(ranked, 0.0), np.zeros(len(ranked) + 1)
+    if mass.any():
+        kept = np.cumsum(mass / mass[0])
+        table[0] = np.inf
+        np.subtract(0.0, np.sqrt(len(mass)) * np.log(kept / kept[-1]), out=table[1:])
+    return table
 
 
 def auto_multiple(group: Group) -> int:
@@ -50,12 +51,11 @@ def auto_multiple(group: Group) -> int:
     return next((multiple for size, multiple in steps if group.size >= size), smallest)
 
 
-def permitted(group: Group, min_width: int, multiple: int) -> IntArray:
+def permitted(group: Group, min_width: int, multiple: int) -> list[int]:
     """Widths a group may take, ascending: multiples from the minimum up, the full size, and 0 where it may vanish."""
     least = min(max(min_width, 1), group.size)
-    grid = np.arange(-(-least // multiple) * multiple, group.size, multiple)
     zero = [0] if group.can_vanish and min_width == 0 else []
-    return np.concatenate([zero, grid, [group.size]]).astype(np.int64)
+    return [*zero, *range(-(-least // multiple) * multiple, group.size, multiple), group.size]
 
 
 @dataclass(frozen=True)
@@ -67,14 +67,15 @@ class Choices:
     start: IntArray
 
     @classmethod
-    def of(cls, widths: Sequence[IntArray], tables: Sequence[FloatArray]) -> Choices:
+    def of(cls, widths: Sequence[Sequence[int]], tables: Sequence[FloatArray]) -> Choices:
         """Gather the widths of every group and look up their losses; a width of infinite loss is no choice."""
-        loss = [table[w] for table, w in zip(tables, widths, strict=True)]
-        finite = [np.isfinite(x) for x in loss]
-        width = [w[f] for w, f in zip(widths, finite, strict=True)]
-        start = np.cumsum([0, *map(len, width)])[:-1]
-        kept = [x[f] for x, f in zip(loss, finite, strict=True)]
-        return cls(np.concatenate(width).astype(np.float64), np.concatenate(kept), start)
+        owner = np.repeat(np.arange(len(widths)), [len(w) for w in widths])
+        width = np.array(list(chain.from_iterable(widths)), np.int64)
+        first = np.cumsum([0, *map(len, tables)])[:-1]
+        loss = np.concatenate(tables)[first[owner] + width]
+        finite = np.isfinite(loss)
+        count = np.bincount(owner[finite], minlength=len(widths))
+        return cls(width[finite].astype(np.float64), loss[finite], np.cumsum(count) - count)
 
     @cached_property
     def count(self) -> IntArray:

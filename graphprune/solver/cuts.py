@@ -139,39 +139,45 @@ class Curves:
 def _diffuse(choices: Choices, edges: Edges, worth: FloatArray, loss: FloatArray, base: FloatArray) -> Curves:
     """Bend the curves by sweeps of max-sum diffusion on a few knots of every group.
 
-    ``hold[side]`` is each edge's part of the losses of its two groups: (edges, knots). The parts are changed to make
-    the least relaxed loss at every knot the same over all edges of the group, half-way for both ends at a time, so
-    that the bound never falls.
+    ``hold[side]`` is each edge's part of the losses of its two groups: (knots, edges), as all tables here, for NumPy is
+    slow along short last axes. The parts are changed to make the least relaxed loss at every knot the same over all
+    edges of the group, half-way for both ends at a time, so that the bound never falls.
     """
     knot = _knots(choices, base)
     place = choices.start[:, None] + knot
-    width = choices.width[place]
-    ends = (edges.left, edges.right)
-    powers = [width[e] ** p[:, None] for e, p in zip(ends, (edges.left_power, edges.right_power), strict=True)]
-    cost = worth[:, None, None] * powers[0][:, :, None] * powers[1][:, None, :]
+    width = np.ascontiguousarray(choices.width[place].T)
+    ends, exponents = (edges.left, edges.right), (edges.left_power, edges.right_power)
+    powers = [_powered(width.take(e, axis=1), p) for e, p in zip(ends, exponents, strict=True)]
+    cost = worth * powers[0][:, None] * powers[1][None]
     middle = worth * base[ends[0]] ** edges.left_power * base[ends[1]] ** edges.right_power
-    count = np.maximum(np.bincount(np.concatenate(ends), minlength=len(base)), 1)[:, None]
-    log = np.log(np.maximum(width, 0.5) / base[:, None])
-    first = [
-        middle[:, None] * p[:, None] * log[e] for e, p in zip(ends, (edges.left_power, edges.right_power), strict=True)
-    ]
-    share = (loss[place] + _gather(ends, first, len(base))) / count
-    hold = [share[e] - f for e, f in zip(ends, first, strict=True)]
+    count = np.maximum(np.bincount(np.concatenate(ends), minlength=len(base)), 1)
+    log = np.log(np.maximum(width, 0.5) / base)
+    first = [middle * p * log.take(e, axis=1) for e, p in zip(ends, exponents, strict=True)]
+    share = (loss[place].T + _gather(ends, first, len(base))) / count
+    hold = [share.take(e, axis=1) - f for e, f in zip(ends, first, strict=True)]
+    relaxed = np.empty_like(cost)
     for _ in range(SWEEPS):
-        relaxed = cost + hold[0][:, :, None] + hold[1][:, None, :]
-        least = [relaxed.min(axis=2), relaxed.min(axis=1)]
+        np.add(cost, hold[0][:, None], out=relaxed)
+        relaxed += hold[1]
+        least = [relaxed.min(axis=1), relaxed.min(axis=0)]
         mean = _gather(ends, least, len(base)) / count
-        hold = [h + (mean[e] - m) / 2 for h, e, m in zip(hold, ends, least, strict=True)]
-    tight = (cost + hold[1][:, None, :]).min(axis=2)  # a concave function of the left power, and its slopes
-    run = np.diff(powers[0], axis=1) * worth[:, None]
-    return Curves(knot, np.divide(np.diff(tight, axis=1), run, out=np.zeros_like(run), where=run > 0))
+        hold = [h + (mean.take(e, axis=1) - m) / 2 for h, e, m in zip(hold, ends, least, strict=True)]
+    tight = (cost + hold[1]).min(axis=1)  # a concave function of the left power, and its slopes
+    run = np.diff(powers[0], axis=0) * worth
+    slope = np.divide(np.diff(tight, axis=0), run, out=np.zeros_like(run), where=run > 0)
+    return Curves(knot, np.ascontiguousarray(slope.T))
 
 
 def _gather(ends: tuple[IntArray, IntArray], values: Sequence[FloatArray], groups: int) -> FloatArray:
-    """Add up what edges say of their groups: (edges, knots) of either end to (groups, knots)."""
-    columns = values[0].shape[1]
-    cell = np.concatenate(ends)[:, None] * columns + np.arange(columns)
-    return _sums(cell.ravel(), np.concatenate(values).ravel(), groups * columns).reshape(groups, columns)
+    """Add up what edges say of their groups: (knots, edges) of either end to (knots, groups)."""
+    knots = len(values[0])
+    cell = np.arange(knots)[:, None] * groups + np.concatenate(ends)
+    return _sums(cell.ravel(), np.concatenate(values, axis=1).ravel(), knots * groups).reshape(knots, groups)
+
+
+def _powered(width: FloatArray, power: IntArray) -> FloatArray:
+    """Raise widths to whole powers, which are seldom other than one, and take long."""
+    return width if (power == 1).all() else width**power
 
 
 def _sums(cell: IntArray, values: FloatArray, cells: int) -> FloatArray:
@@ -198,8 +204,8 @@ def _spread(choices: Choices, edges: Edges, curves: Curves, shares: Sequence[Flo
     flat, one edge after the other; an edge's curve has a value for every step from one choice of x to the next.
     """
     (x_at, x_edge, first), (y_at, y_edge, _) = (_flat(choices, ends) for ends in (edges.left, edges.right))
-    x = choices.width[x_at] ** edges.left_power[x_edge]
-    y = choices.width[y_at] ** edges.right_power[y_edge]
+    x = _powered(choices.width[x_at], edges.left_power[x_edge])
+    y = _powered(choices.width[y_at], edges.right_power[y_edge])
     last = np.append(x_edge[1:] != x_edge[:-1], True) if len(x) else np.zeros(0, np.bool_)
     curve = np.where(last, 0.0, _interpolate(choices, edges, curves, x_at, x_edge))
     step = curve * np.where(last, 0.0, np.append(x[1:], 0.0) - x)

@@ -3,7 +3,8 @@
 The programme lets every group take a mixture of its choices and replaces the limits by cuts, which add up over the
 groups. It is stated by its dual, as only the multipliers of the cuts are used: for any of them, the least of loss plus
 priced cuts, taken over all choices of every group by itself, is a lower bound (weak duality). So the bound holds
-although the programme sees some of the choices only, and whatever its tolerance. This file alone knows cvxpy.
+although the programme sees some of the choices only, and whatever its tolerance. Only this file and ``geometric`` know
+cvxpy.
 """
 
 from __future__ import annotations

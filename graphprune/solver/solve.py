@@ -15,6 +15,7 @@ from ..groups import Group, Groups
 from ..plan import Plan
 from ..scores import Scores
 from ..uncollected import uncollected
+from .allocation import Allocation, allocate
 from .choices import Choices, auto_multiple, losses, permitted, ranking
 from .limits import Limits
 from .relaxation import lower_bound
@@ -86,7 +87,7 @@ def solve(
     limits = Limits.of(groups.costs, asked)
     widths, least = groups.sizes.astype(np.float64), 0.0
     if groups.groups:
-        widths, least = _optimise(groups, rules, tables, limits, asked, bound)
+        widths, least = _optimise(groups, rules, tables, limits, asked, bound, scores.allocation)
     elif limits.rows.rows:
         raise _unreachable(groups, rules, widths, asked)
     kept = widths.astype(np.int64)
@@ -108,8 +109,9 @@ def solve(
 
 
 def _optimise(
-    groups: Groups, rules: Rules, tables: list[FloatArray], limits: Limits, asked: Mapping[Metric, float], bound: bool
-) -> tuple[FloatArray, float]:
+    groups: Groups, rules: Rules, tables: list[FloatArray], limits: Limits, asked: Mapping[Metric, float], bound: bool,
+    allocation: Allocation | None = None,
+) -> tuple[FloatArray, float]:  # fmt: skip
     """Return widths within the limits, shape (groups,), and a lower bound on the loss (-inf where none is wanted)."""
     unit = max(float(np.ptp(table[np.isfinite(table)])) for table in tables) or 1.0
     scaled = [table / unit for table in tables]
@@ -123,7 +125,10 @@ def _optimise(
         best = np.minimum.reduceat(choices.loss, choices.start)
         last = np.where(choices.loss == best[choices.owner], choices.width, -1.0)
         return np.maximum.reduceat(last, choices.start), float(best.sum()) * unit
-    widths, price = search(limits, choices)
+    if allocation is None:
+        widths, price = search(limits, choices)
+    else:
+        widths, price = allocate(allocation, groups, limits, choices, unit)
     for finer in rules.steps[rules.steps.index(step) :]:
         if limits.used(widths) >= PART:
             break

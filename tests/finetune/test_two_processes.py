@@ -53,6 +53,9 @@ def test_two_processes_do_what_one_does(ran: Path) -> None:
         assert set(both) == set(alone)
         for name, gradient in alone.items():
             np.testing.assert_allclose(both[name], gradient, rtol=1e-5, atol=1e-7, err_msg=name)
+    with np.load(ran / "gated0.npz") as first_gated, np.load(ran / "gated1.npz") as second_gated:
+        assert any("logvar" in name for name in first_gated)
+        assert all(np.array_equal(first_gated[name], second_gated[name]) for name in first_gated)
     model, report = finetune(
         str(ran / "small.onnx"), data=samples(), teacher=str(ran / "model.onnx"), epochs=2, batch_size=15
     )

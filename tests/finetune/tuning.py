@@ -14,6 +14,7 @@ from torch import Tensor
 from graphprune.data import open_samples
 from graphprune.finetune import Settings
 from graphprune.finetune.engine import Engine, start
+from graphprune.finetune.extras import NOTHING, Extras
 from graphprune.finetune.job import Job, prepare
 from graphprune.finetune.student import trainee
 from graphprune.finetune.teacher import teacher_of
@@ -35,14 +36,15 @@ def unlabelled(count: int = 200, seed: int = 0) -> dict[str, NDArray[Any]]:
 
 
 def job_of(
-    settings: Settings = SETTINGS, model: ModelProto | None = None, teacher: ModelProto | None = None, data: Any = None
+    settings: Settings = SETTINGS, model: ModelProto | None = None, teacher: ModelProto | None = None, data: Any = None,
+    extras: Extras = NOTHING,
 ) -> Job:  # fmt: skip
     """A run made ready; by default a net learns from another of other weights, without labels."""
     engine: Engine = start("cpu", "32", static=True)
     trained = trainee(mlp(batch="N") if model is None else model)
     source = teacher_of(mlp(batch="N", seed=1) if teacher is None else teacher, trained.specs, torch.device("cpu"))
     opened = open_samples(unlabelled() if data is None else data, trained.specs)
-    return prepare(settings, engine, trained, source, opened)
+    return prepare(settings, engine, trained, source, opened, extras)
 
 
 def gradients_of(job: Job, size: int) -> dict[str, NDArray[Any]]:

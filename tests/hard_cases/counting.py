@@ -56,15 +56,15 @@ def plain_macs(model: onnx.ModelProto, shapes: Mapping[str, tuple[int, ...]]) ->
     for node in model.graph.node:
         attrs = {a.name: helper.get_attribute_value(a) for a in node.attribute}
         ins, out = [shapes.get(n, ()) for n in node.input], shapes.get(node.output[0], ())
-        if node.op_type == "Conv":
+        if node.op_type in ("Conv", "FusedConv"):
             total += int(np.prod(out) * np.prod(ins[1][1:]))
         elif node.op_type == "ConvTranspose":
             total += int(np.prod(ins[0]) * np.prod(ins[1][1:]))
-        elif node.op_type == "MatMul":
-            total += int(np.prod(out) * ins[0][-1])
-        elif node.op_type == "Gemm":
+        elif node.op_type in ("MatMul", "FusedMatMul"):
+            total += int(np.prod(out) * ins[0][-2 if attrs.get("transA") else -1])
+        elif node.op_type in ("Gemm", "FusedGemm"):
             total += int(np.prod(out) * ins[0][0 if attrs.get("transA") else 1])
-        elif node.op_type in ("Einsum", "Attention", "LSTM", "GRU", "RNN"):
+        elif node.op_type in ("Einsum", "Attention", "MultiHeadAttention", "LSTM", "GRU", "RNN"):
             return _not_counted_here(model, shapes)
     return total
 

@@ -1,33 +1,12 @@
-"""Cases 13, 15, 16, 17: what a later version prunes freezes for now, with a reason; the rest still prunes."""
+"""Cases 15, 16, 17: what a later version prunes freezes for now, with a reason; the rest still prunes."""
 
 from __future__ import annotations
 
 import numpy as np
 import onnx
-import pytest
 from checks import Coupled, check_equivalence, coupled
 from onnx import TensorProto, helper
 from onnx_models import Net
-
-
-@pytest.mark.parametrize(("op", "gates"), [("LSTM", 4), ("GRU", 3), ("RNN", 1)])
-@pytest.mark.parametrize("direction", ["forward", "bidirectional"])
-def test_recurrent_layers(op: str, gates: int, direction: str) -> None:
-    """Sequence first: (t, b, width) → (t, directions, b, hidden)."""
-    both = 2 if direction == "bidirectional" else 1
-    net = Net()
-    x = net.op("Relu", net.linear(net.input(5, 1, 3), 3, 7, name="before"))
-    x = net.linear(x, 7, 6, name="into")
-    weights = [net.stored(net.random(both, gates * 4, n), f"{name}") for name, n in (("w", 6), ("r", 4))]
-    y = net.ops(op, x, *weights, outputs=1, hidden_size=4, direction=direction, name="cells")[0]
-    y = net.reshape(net.transpose(y, 0, 2, 1, 3), 5, 1, 4 * both)
-    y = net.linear(net.op("Relu", net.linear(y, 4 * both, 8, name="after")), 8, 2)
-    case = check_equivalence(net.model(y))
-    assert set(case.groups) == {"before", "after"}
-    assert case.why_frozen("r", 2) == f"hidden units of {op} are not pruned yet"
-    assert case.why_frozen("into.weight", 1) == f"hidden units of {op} are not pruned yet"
-    counted = case.groups.costs.full["macs"]
-    assert counted == 5 * (3 * 7 + 7 * 6 + both * gates * 4 * (6 + 4) + 4 * both * 8 + 8 * 2)
 
 
 def body(name: str, captured: str, op: str) -> onnx.GraphProto:

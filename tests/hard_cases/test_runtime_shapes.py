@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from checks import Coupled, check_equivalence, check_plan, coupled
 from onnx_models import Net, initializer, ops_of
+
+from graphprune.coupling import MIXED_SIZES
 
 
 def size(net: Net, x: str, axis: int) -> str:
@@ -190,6 +194,63 @@ def test_a_size_of_a_pruned_axis_as_data_stays_the_originals() -> None:
     x = net.conv(net.input(1, 3, 4, 4), 3, 6, name="conv")
     count = net.op("Cast", size(net, x, 1), to=1)
     check_equivalence(net.model(net.conv(net.op("Div", x, count), 6, 2)))
+
+
+def with_height(mix: Callable[[Net, str, str], str]) -> Coupled:
+    """conv, tanh, and a reshape to the map's own sizes, its height computed from the height and the channels."""
+    net = Net()
+    x = net.conv(net.input("n", 3, "h", 4, name="x"), 3, 6, name="conv")
+    c, h = size(net, x, 1), size(net, x, 2)
+    y = net.op("Reshape", net.op("Tanh", x), vector(net, size(net, x, 0), -1, mix(net, c, h), 4))
+    model = net.model(net.conv(net.conv(y, 6, 5, name="free"), 5, 2))
+    sizes = {"x": (1, 3, 4, 4)}
+    return check_equivalence(model, sizes, others=[{"x": (2, 3, 7, 4)}])
+
+
+def constant(net: Net, number: int) -> str:
+    return net.constant(np.array([number]))
+
+
+@pytest.mark.parametrize(
+    "mix",
+    [
+        lambda net, c, h: net.op("Sub", net.op("Add", h, c), constant(net, 6)),
+        lambda net, c, h: net.op("Sub", net.op("Add", h, constant(net, 6)), c),
+        lambda net, c, h: net.op("Max", h, net.op("Sub", constant(net, 8), c)),
+        lambda net, c, h: net.op("Div", net.op("Mul", h, c), constant(net, 6)),
+        lambda net, c, h: net.op("Add", h, net.op("Mod", constant(net, 6), c)),
+    ],
+    ids=["sum", "difference", "greatest", "quotient", "remainder"],
+)
+def test_a_size_mixed_with_one_that_follows_the_input_is_frozen(mix: Callable[[Net, str, str], str]) -> None:
+    """No factor makes up for a term: what the sum gives after pruning is right at one input size only."""
+    case = with_height(mix)
+    assert case.why_frozen("conv.weight", 0) == MIXED_SIZES
+    assert list(case.groups) == ["free"]
+
+
+@pytest.mark.parametrize(
+    "mix",
+    [
+        lambda net, c, h: net.op("Div", net.op("Mul", h, c), c),
+        lambda net, c, h: net.op("Sub", net.op("Add", h, constant(net, 6)), constant(net, 6)),
+    ],
+    ids=["cancelled", "not in it"],
+)
+def test_a_size_that_leaves_no_term_behind_is_not_frozen(mix: Callable[[Net, str, str], str]) -> None:
+    assert list(with_height(mix).groups) == ["conv", "free"]
+
+
+def test_sizes_that_cancel_unless_they_are_pruned_apart_are_frozen() -> None:
+    net = Net()
+    image = net.input("n", 3, "h", 4, name="x")
+    a, b = net.conv(image, 3, 6, name="a"), net.conv(image, 3, 6, name="b")
+    height = net.op("Sub", net.op("Add", size(net, a, 2), size(net, a, 1)), size(net, b, 1))
+    y = net.op("Reshape", a, vector(net, size(net, a, 0), -1, height, 4))
+    model = net.model(net.conv(y, 6, 2, name="c"), net.conv(net.conv(b, 6, 5, name="free"), 5, 2))
+    case = check_equivalence(model, {"x": (1, 3, 4, 4)}, others=[{"x": (2, 3, 7, 4)}])
+    assert [case.why_frozen(f"{name}.weight", 0) for name in "ab"] == [MIXED_SIZES, MIXED_SIZES]
+    assert list(case.groups) == ["free"]
 
 
 def test_the_whole_shape_as_an_output_freezes_what_it_shows() -> None:

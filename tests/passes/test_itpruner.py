@@ -2,42 +2,31 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import product
+from typing import ClassVar, get_args
 
 import numpy as np
 import onnx
 import pytest
-from graphprune.passes.itpruner import ITPruner
+import torch
+from activation_nets import Small, chain, module_and_groups, opened, samples
+from graphprune.passes.coreset import Coreset, Mode
+from graphprune.passes.itpruner import Allocation, Estimate, ITPruner
 from graphprune.passes.lamp import LAMP
+from graphprune.passes.taylor import Taylor
 from onnx_models import Net
 
 import graphprune as gp
-from graphprune import activations
 from graphprune.dependence import gram, nhsic
-from graphprune.errors import ModelError, UsageError
+from graphprune.errors import UsageError
 from graphprune.registry import get
 from graphprune.runtime import session
-from graphprune.scoring import ScoringPass
+from graphprune.scores import Scores
+from graphprune.scoring import Prepared, ScoringPass
 from graphprune.verification.watching import with_outputs
-
-
-def samples(count: int = 24, *shape: int) -> np.ndarray:
-    return np.random.default_rng(0).standard_normal((count, *(shape or (3, 8, 8)))).astype(np.float32)
-
-
-def chain(batch: int | str = "n") -> onnx.ModelProto:
-    """Three convolutions, the third one after a concatenation of the first two, and a classifier."""
-    net = Net(seed=1)
-    one = net.op("Relu", net.conv(net.input(batch, 3, 8, 8, name="x"), 3, 12, name="one"))
-    two = net.op("Relu", net.conv(one, 12, 16, name="two"))
-    three = net.op("Relu", net.conv(net.op("Concat", one, two, axis=1), 28, 10, name="three"))
-    pooled = net.op("Flatten", net.op("GlobalAveragePool", three))
-    return net.model(net.gemm(pooled, 10, 4, "head"))
-
-
-def opened(model: onnx.ModelProto) -> tuple[gp.Graph, gp.Groups]:
-    graph = gp.trace(model)
-    return graph, gp.couple(graph)
 
 
 def test_dependence_is_that_of_the_activations_after_relu() -> None:
@@ -51,33 +40,108 @@ def test_dependence_is_that_of_the_activations_after_relu() -> None:
     np.testing.assert_allclose(found, nhsic([gram(v) for v in values]), atol=1e-6)
 
 
-def test_sites_are_the_units_own_positions() -> None:
-    net = Net(seed=2)
-    one = net.op("Relu", net.conv(net.input(1, 3, 4, 4, name="x"), 3, 5, name="one"))
-    model = net.model(net.gemm(net.op("Flatten", one), 80, 6, "head"))
+@pytest.mark.parametrize("allocation", get_args(Allocation))
+def test_a_module_is_pruned_and_verified(allocation: str) -> None:
+    module, _, _ = module_and_groups()
+    small, report = gp.prune(
+        module, example_inputs=torch.randn(2, 3, 8, 8), budget="macs=0.6,params=0.7", method="itpruner",
+        data={"x": samples()}, allocation=allocation,
+    )  # fmt: skip
+    assert isinstance(small, Small)
+    assert report.output.macs <= 0.6 * report.input.macs
+    assert report.output.params <= 0.7 * report.input.params
+
+
+@pytest.mark.parametrize("criterion", ["taylor", Taylor(loss="mse")])
+def test_a_criterion_without_data_gets_ours(criterion: str | ScoringPass) -> None:
+    graph, groups = opened(chain())
+    made = ITPruner(data={"x": samples()}, criterion=criterion)._criterion()
+    assert made.data["x"].shape == (24, 3, 8, 8)  # type: ignore[attr-defined]
+    own = {"x": samples(7)}
+    assert ITPruner(data={"x": samples()}, criterion=Taylor(data=own))._criterion().data is own  # type: ignore[attr-defined]
+    scores = ITPruner(data={"x": samples()}, criterion="taylor")(graph, groups)
+    told = get("taylor", data={"x": samples()})(graph, groups).notes
+    assert told
+    assert scores.notes == told
+
+
+def test_the_report_says_what_was_found() -> None:
+    graph, groups = opened(chain())
+    made = ITPruner(data={"x": samples()})
+    scores = made(graph, groups)
+    assert scores.details["importance"] == dict(made.importance(graph, groups))
+    pairs = made.dependence(graph, groups)
+    assert list(scores.details["dependence"].values()) == pytest.approx((pairs.sum(1) - np.diag(pairs)).tolist())
+    assert json.loads(json.dumps(scores.details)) == scores.details
+    assert scores.notes == ()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_two_groups_are_equally_important(seed: int) -> None:
+    """What one depends on the other, the other depends on the one: rounding must not decide."""
+    net = Net(seed=seed)
+    one = net.op("Relu", net.gemm(net.input("n", 6, name="x"), 6, 20, "one"))
+    model = net.model(net.gemm(net.op("Relu", net.gemm(one, 20, 9, "two")), 9, 3, "head"))
     graph, groups = opened(model)
-    (site,) = activations.sites(graph, groups).values()
-    assert site.axis == 1
-    assert site.index.tolist() == list(range(80))
+    found = ITPruner(data={"x": samples(33, 6)}).estimate(graph, groups)
+    assert found.importance == {"one": 1.0, "two": 1.0}
+    assert "equally important" in found.notes[0]
 
 
-@pytest.mark.parametrize("room", [1, 1 << 29])
-@pytest.mark.parametrize("batch", ["n", 1, 4])
-def test_tensors_are_fetched_whole_however_the_model_is_run(
-    room: int, batch: int | str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from graphprune.data import open_samples, specs_of_model
+def test_groups_that_nothing_shows_are_noted() -> None:
+    found = Estimate({"a": 1.0}, {"a": 1.0, "b": 1.0}, 3.0)
+    assert "1 of 2 groups" in found.notes[0]
 
-    monkeypatch.setattr(activations, "ROOM", room)
-    model = chain(batch)
-    graph, groups = opened(model)
-    names = [s.tensor for s in activations.sites(graph, groups).values()]
-    found = dict(activations.fetch(graph, names, open_samples({"x": samples(40)}, specs_of_model(model))))
-    reference, _ = opened(chain())
-    wanted = session(with_outputs(reference.source.model, tuple(names))).run(names, {"x": samples(40)})
-    assert list(found) == names
-    for name, value in zip(names, wanted, strict=True):
-        np.testing.assert_allclose(found[name], value, atol=1e-6)
+
+@dataclass(frozen=True)
+class Changing:
+    """A criterion that prepares: every weight times two."""
+
+    name: ClassVar[str] = "changing"
+    needs: ClassVar[str] = "nothing"
+    summary: ClassVar[str] = "for tests"
+    scale_equivariant: ClassVar[bool] = False
+
+    def __call__(self, graph: gp.Graph, groups: gp.Groups) -> Scores:
+        return Scores({g.id: np.arange(g.size, 0, -1.0) for g in groups.groups}, "changing", notes=("changed",))
+
+    def prepare(self, graph: gp.Graph, groups: gp.Groups, recouple: Callable[[gp.Graph], gp.Groups]) -> Prepared:
+        model = onnx.ModelProto()
+        model.CopyFrom(graph.source.model)
+        for tensor in model.graph.initializer:
+            array = onnx.numpy_helper.to_array(tensor)
+            if array.dtype == np.float32:
+                tensor.CopyFrom(onnx.numpy_helper.from_array(2 * array, tensor.name))
+        made = gp.trace(model)
+        return Prepared(made, recouple(made), self(graph, groups), finish=lambda plan: made)
+
+
+def test_a_criterion_that_changes_the_model_is_followed() -> None:
+    graph, groups = opened(chain())
+    made = ITPruner(data={"x": samples()}, criterion=Changing(), allocation="geometric")  # type: ignore[arg-type]
+    prepared = made.prepare(graph, groups, gp.couple)
+    assert prepared.graph is not graph
+    assert prepared.finish is not None
+    assert prepared.scores.method == "itpruner"
+    assert prepared.scores.allocation is not None
+    assert "changed" in prepared.scores.notes
+    for name in groups:
+        assert (np.diff(prepared.scores[name]) < 0).all()  # the criterion's order
+    plain = ITPruner(data={"x": samples()}).prepare(graph, groups, gp.couple)
+    assert (plain.graph, plain.finish) == (graph, None)
+
+
+@pytest.mark.parametrize("mode", ["sample", "topk"])
+def test_a_coreset_chooses_within_layers(mode: Mode) -> None:
+    """Its model comes out, consumers reweighed, at ITPruner's widths; verified by the run itself."""
+    data, inner = {"x": samples()}, Coreset(mode=mode)
+    small, report = gp.prune(chain(), budget=0.5, method=ITPruner(data=data, criterion=inner), multiple=1)
+    plain = gp.prune(chain(), budget=0.5, method=ITPruner(data=data), multiple=1)[1]
+    assert report.output.macs == plain.output.macs <= 0.5 * report.input.macs
+    assert [len(g.kept) for g in report.groups] == [len(g.kept) for g in plain.groups]
+    assert any("coreset" in warning for warning in report.warnings)
+    weights = [onnx.numpy_helper.to_array(t) for t in small.graph.initializer]
+    assert any(w.ndim == 4 for w in weights)
 
 
 @pytest.mark.parametrize("beta", ["auto", 0.0, 7.0])
@@ -108,25 +172,27 @@ def test_a_group_that_repeats_another_is_the_less_important() -> None:
     assert max(found["one"], found["two"]) < 0.5
 
 
-@pytest.mark.parametrize("allocation", ["linear", "log"])
+@pytest.mark.parametrize("allocation", get_args(Allocation))
 def test_widths_maximise_what_is_kept_of_the_importance(allocation: str) -> None:
-    """Against all combinations of widths, for the objective as the paper (or, for log, the docstring) states it."""
+    """Against all combinations of widths, for the objective as the paper (or the docstring) states it."""
+    log = allocation in ("log", "geometric")
     graph, groups = opened(chain())
     made = ITPruner(data={"x": samples()}, allocation=allocation, least=0.5)  # type: ignore[arg-type]
     plan = gp.solve(groups, made(graph, groups), gp.Budget(macs=0.6), multiple=1)
     weight = np.array(list(made.importance(graph, groups).values()))
-    lowest = [max(-(-n // 2), min(8, n)) if allocation == "linear" else 1 for n in groups.sizes]
+    lowest = [max(-(-n // 2), min(8, n)) if not log else 1 for n in groups.sizes]
     grid = np.array(list(product(*(range(low, n + 1) for low, n in zip(lowest, groups.sizes, strict=True)))))
     grid = grid[groups.costs.evaluate("macs", grid) <= 0.6 * groups.costs.full["macs"]]
     part = grid / groups.sizes
-    kept = (weight * (part if allocation == "linear" else np.log(part))).sum(axis=1)
+    kept = (weight * (np.log(part) if log else part)).sum(axis=1)
     ours = np.array([len(plan.keep[name]) for name in groups]) / groups.sizes
-    value = (weight * (ours if allocation == "linear" else np.log(ours))).sum()
-    assert value >= kept.max() - 1e-6
+    value = (weight * (np.log(ours) if log else ours)).sum()
+    slack = 1e-6 if allocation in ("log", "linear") else 0.01 * abs(kept.max())  # few widths: the search tries them all
+    assert kept.max() - slack <= value <= kept.max() + 1e-9
 
 
 @pytest.mark.parametrize("criterion", ["l1", "fpgm", LAMP()])
-@pytest.mark.parametrize("allocation", ["linear", "log"])
+@pytest.mark.parametrize("allocation", get_args(Allocation))
 def test_units_are_chosen_by_the_criterion(criterion: str | ScoringPass, allocation: str) -> None:
     graph, groups = opened(chain())
     made = ITPruner(data={"x": samples()}, criterion=criterion, allocation=allocation)  # type: ignore[arg-type]
@@ -164,13 +230,3 @@ def test_wrong_options_are_told(options: dict[str, object], code: str) -> None:
         gp.prune(chain(), budget=0.5, method="itpruner", **options)  # type: ignore[arg-type]
     assert error.value.code == code
     assert error.value.hint
-
-
-def test_a_first_axis_that_is_no_batch_is_told() -> None:
-    net = Net(seed=6)
-    x = net.op("Reshape", net.input("n", 6, 2, name="x"), net.stored(np.array([-1, 2])))
-    hidden = net.op("Relu", net.gemm(x, 2, 8, "one"))
-    model = net.model(net.op("Reshape", net.gemm(hidden, 8, 2, "two"), net.stored(np.array([-1, 6, 2]))))
-    graph, groups = opened(model)
-    with pytest.raises(ModelError, match="not the batch"):
-        ITPruner(data={"x": samples(8, 6, 2)})(graph, groups)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from ..branches import users_of
-from ..families.pattern import letters, parse, spread
-from ..graph import Graph, Node
-from ..groups import Groups
-from ..layout import Layout
+from .branches import users_of
+from .families.pattern import letters, parse, spread
 from .gate_sites import OUTPUT, Site, factors_of, from_inputs, last_letter, letter_size
+from .graph import Graph, Node
+from .groups import Groups
+from .layout import Layout
 
 ADDITIVE = frozenset({"add", "sub"})
 LINEAR = frozenset({"mul", "div"})
@@ -20,7 +20,7 @@ def producers(graph: Graph, groups: Groups) -> Iterator[Site]:
     """Yield the outputs that carry units along a letter of their own, after the affine tail that follows each."""
     tails = _Tails(graph, groups)
     for k, node in enumerate(graph.nodes):
-        for axis in _own_axes(graph, node, tails.data):
+        for axis in own_axes(graph, node, tails.data):
             dims = tails.layout.facts.tensor(node.outputs[0])
             assert dims is not None
             size = letter_size(node, OUTPUT, axis, len(dims)) if node.family == "contraction" else None
@@ -30,7 +30,7 @@ def producers(graph: Graph, groups: Groups) -> Iterator[Site]:
                 yield tails.after(Site(k, OUTPUT, node.outputs[0], axis, factors, parameters=parameters))
 
 
-def _own_axes(graph: Graph, node: Node, data: frozenset[str]) -> list[int]:
+def own_axes(graph: Graph, node: Node, data: frozenset[str]) -> list[int]:
     """Return the axes of a node's output whose letter no operand that is data has."""
     if not node.outputs or node.outputs[0] not in data:
         return []
