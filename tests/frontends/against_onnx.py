@@ -22,10 +22,8 @@ from graphprune.groups import Group, Groups
 Place = tuple[str, int]
 
 
-def exported(
-    module: nn.Module, inputs: tuple[Any, ...], *, dynamo: bool = False, fold: bool = False
-) -> onnx.ModelProto:
-    """Export with the names of parameters kept: nothing is folded unless asked; the other exporter optimises."""
+def exported(module: nn.Module, inputs: tuple[Any, ...], *, dynamo: bool = False) -> onnx.ModelProto:
+    """Export with the names of parameters kept: nothing is folded; the other exporter optimises."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         if dynamo:
@@ -33,7 +31,7 @@ def exported(
             assert program is not None
             return program.model_proto
         file = io.BytesIO()
-        torch.onnx.export(module, inputs, file, dynamo=False, opset_version=17, do_constant_folding=fold)
+        torch.onnx.export(module, inputs, file, dynamo=False, opset_version=17, do_constant_folding=False)
     return onnx.load_from_string(file.getvalue())
 
 
@@ -89,10 +87,10 @@ def places(torch_graph: Graph, onnx_graph: Graph) -> Callable[[str, int], Place 
     return place
 
 
-def check_same_groups(module: nn.Module, inputs: tuple[Any, ...], *, fold: bool = False) -> tuple[Graph, Graph]:
+def check_same_groups(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Graph, Graph]:
     """Assert that both graphs have the same groups, with and without inexact ones, and the same MACs."""
     ours = fx.trace(module, inputs)
-    theirs = onnx_frontend.trace(exported(module, inputs, fold=fold))
+    theirs = onnx_frontend.trace(exported(module, inputs))
     place = places(ours, theirs)
     for inexact in (False, True):
         mine, other = (couple(graph, allow_inexact=inexact) for graph in (ours, theirs))
