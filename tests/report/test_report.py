@@ -13,7 +13,7 @@ from graphprune.report.report import Agreement, FrozenReport, GroupReport, Repor
 
 KEYS = [
     "schema", "input", "output", "budget", "method", "seed", "groups", "frozen", "kept", "verify", "warnings",
-    "objective", "bound", "gap", "version", "steps", "form",
+    "objective", "bound", "gap", "version", "steps", "form", "details",
 ]  # fmt: skip
 
 
@@ -33,6 +33,7 @@ def report() -> Report:
         bound=1.25,
         gap=0.25 / 1.5,
         version="0.1.0",
+        details={"spread": {"fc": [0.5, 1.5]}, "beta": 2.0},
     )
 
 
