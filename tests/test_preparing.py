@@ -104,9 +104,10 @@ def test_the_changed_model_is_what_is_pruned(finishing: bool) -> None:
     x = np.random.default_rng(0).normal(size=(1, 16)).astype(np.float32)
     x = np.resize(x, [d.dim_value or 1 for d in model.graph.input[0].type.tensor_type.shape.dim])
     np.testing.assert_array_equal(run(small, x), run(expected, x))
-    assert report.details == {"by": 3.0} and "made louder" in report.warnings
-    assert "louder changed weights: a saved plan carries the units alone" in report.warnings
+    assert report.details == {"by": 3.0} and "made louder" in report.notes
+    assert "louder changed weights: a saved plan carries the units alone" in report.notes
     assert report.verify is not None and report.verify.relative <= report.verify.tolerance
+    assert report.verify.against == "what louder made of the original"
     assert report.input.params == sum(int(np.prod(t.dims)) for t in model.graph.initializer)
 
 

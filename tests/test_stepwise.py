@@ -153,7 +153,7 @@ def test_what_a_pass_has_to_say_is_in_the_report(steps: int) -> None:
 
     data = {"x": np.random.default_rng(0).standard_normal((4, 16)).astype(np.float32)}
     report = run(mlp(16, batch="n"), settings_of(0.5, method=Fisher(data=data), steps=steps)).report
-    assert ["second order" in warning for warning in report.warnings] == [True]
+    assert ["second order" in warning for warning in report.notes] == [True]
 
 
 def test_protected_layers_and_stages() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 from torch.fx.graph import _PyTreeCodeGen, _PyTreeInfo
+from torch.utils import _pytree as pytree
 
 from ..frontends.fx_program import Program, mutated_outputs
 from .fx_guards import guard
@@ -179,15 +180,15 @@ def _drop_mutations(program: Program, graph: fx.Graph) -> None:
 
 def _argument_names(program: Program, module: nn.Module | None, placeholders: list[str]) -> list[str]:
     """Name the arguments of the forward: the module's own names for its positional ones, then the keywords."""
-    positional, keywords = program.in_spec.child(0), program.in_spec.child(1)
+    positional, keywords = pytree.tree_unflatten(range(program.in_spec.num_leaves), program.in_spec)
     wanted: list[str] = []
     if module is not None:
         kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
         wanted = [p.name for p in inspect.signature(module.forward).parameters.values() if p.kind in kinds]
-    count = positional.num_children
+    count = len(positional)
     if len(wanted) < count:
         wanted = placeholders if len(placeholders) == count else [f"arg_{k}" for k in range(count)]
-    return [*wanted[:count], *keywords.context]
+    return [*wanted[:count], *keywords]
 
 
 def _graph_attributes(graph: fx.Graph) -> Iterator[tuple[str, nn.Module]]:

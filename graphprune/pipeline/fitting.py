@@ -28,7 +28,7 @@ class Fitted:
     """A plan and the model it gives (of ONNX, or a rewritten torch module), with costs counted before and after.
 
     ``plan`` is made for the model that was to be pruned. ``opened`` is what was rewritten: that model, or what its pass
-    made of it. ``notes`` and ``details`` are those of the scores.
+    made of it (``changed_by`` names the pass). ``notes`` and ``details`` are those of the scores.
     """
 
     opened: Opened
@@ -38,6 +38,7 @@ class Fitted:
     after: Costs
     notes: tuple[str, ...] = ()
     details: Mapping[str, Any] = field(default_factory=dict)
+    changed_by: str = ""
 
     @property
     def applied(self) -> Plan:
@@ -135,10 +136,13 @@ def _applied(prepared: Prepared, opened: Opened, plan: Plan, progress: Callable[
     assert units == {g.id: g.size for g in groups.groups}, f"{prepared.scores.method} changed the units"
     changed = replace(opened, graph=graph, groups=groups)
     fitted = apply(changed, replace(plan, fingerprint=groups.fingerprint), progress)
-    scores, notes = prepared.scores, prepared.scores.notes
+    scores, notes, by = prepared.scores, prepared.scores.notes, ""
     if graph is not opened.graph:
-        notes = (*notes, f"{scores.method} changed weights: a saved plan carries the units alone")
-    return replace(fitted, plan=plan, before=costs_of(opened), notes=notes, details=scores.details)
+        by = scores.method
+        notes = (*notes, f"{by} changed weights: a saved plan carries the units alone")
+    return replace(
+        fitted, plan=plan, before=costs_of(opened), notes=notes, details=scores.details, changed_by=by
+    )  # fmt: skip
 
 
 def _recoupled(groups: Groups, graph: Graph) -> Groups:

@@ -169,13 +169,14 @@ def run(model: str | Path | ModelProto | Loaded, settings: Settings, progress: P
         groups=groups_of(groups, plan),
         frozen=frozen_of(groups),
         kept=kept_of(graph, groups, plan),
-        verify=agreement_of(check),
-        warnings=(*warnings_of(opened, plan, check), *fitted.notes, *trained_notes(stepped)),
+        verify=agreement_of(check, fitted.changed_by),
+        warnings=(*warnings_of(opened, plan, check), *trained_notes(stepped)),
         objective=finite(plan.objective),
         bound=finite(plan.bound),
         gap=finite(plan.gap),
         version=version(),
         steps=tuple(step.to_dict() for step in stepped.steps),
+        notes=fitted.notes,
         details=dict(fitted.details),
     )
     return Pruned(fitted.model, report, plan)

@@ -102,14 +102,15 @@ def run_module(
         groups=groups_of(opened.groups, plan),
         frozen=frozen_of(opened.groups),
         kept=kept_of(graph, opened.groups, plan),
-        verify=agreement_of(found),
-        warnings=(*warnings_of(opened, plan, found), *fitted.notes, *trained_notes(stepped), *_on_form(done)),
+        verify=agreement_of(found, fitted.changed_by),
+        warnings=(*warnings_of(opened, plan, found), *trained_notes(stepped), *_on_form(done)),
         objective=finite(plan.objective),
         bound=finite(plan.bound),
         gap=finite(plan.gap),
         version=version(),
         steps=tuple(step.to_dict() for step in stepped.steps),
         form=done.form,
+        notes=fitted.notes,
         details=dict(fitted.details),
     )
     # Where weights were changed first, the module was made of another, and the recipe is to start at the original.

@@ -36,9 +36,10 @@ def budget_of(budget: Budget | None, plan: Plan) -> dict[str, float | str]:
     return dict(plan.budget) if budget is None else {str(metric): limit for metric, limit in budget.to_dict().items()}
 
 
-def agreement_of(check: Verification) -> Agreement:
-    """Return what verification found."""
-    return Agreement(check.max_abs, check.max_rel, check.samples, check.tolerance, finite(check.agreement))
+def agreement_of(check: Verification, changed_by: str = "") -> Agreement:
+    """Return what verification found; ``changed_by`` names the method that changed the model before it was masked."""
+    against = f"what {changed_by} made of the original" if changed_by else "the original"
+    return Agreement(check.max_abs, check.max_rel, check.samples, check.tolerance, finite(check.agreement), against)
 
 
 def finite(value: float | None) -> float | None:

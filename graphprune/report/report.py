@@ -54,7 +54,8 @@ class Agreement:
 
     ``absolute`` and ``relative`` are the largest differences over ``samples`` random inputs, relative to the largest
     value of the output; ``tolerance`` is the relative difference allowed. ``agreement`` is the cosine between the
-    outputs of the pruned model and those of the original, unmasked.
+    outputs of the pruned model and those of the original, unmasked. ``against`` says what was masked where it is not
+    the original itself: a method may train or reweigh it first.
     """
 
     absolute: float
@@ -62,6 +63,7 @@ class Agreement:
     samples: int
     tolerance: float
     agreement: float | None = None
+    against: str = "the original"
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,8 @@ class Report:
     ``budget`` holds the limits as given, ``kept`` for every parameter that was cut, under its name in the input model,
     the indices kept along each cut axis, ascending. ``objective``, ``bound`` and ``gap`` are the solver's (see Plan).
     ``form`` is what a pruned torch module is: "module class" (the user's own) or "graph module"; "" for ONNX.
-    ``details`` is what the method tells besides, by its own names (see its page in the documents).
+    ``notes`` is what the method says of its work, ``details`` what it tells besides, by its own names (see its page in
+    the documents).
     ``steps`` tells, where there were several, the ``limits`` of each, the ``costs`` and the ``widths`` it led to.
     """
 
@@ -91,6 +94,7 @@ class Report:
     version: str = ""
     steps: tuple[Mapping[str, Any], ...] = ()
     form: str = ""
+    notes: tuple[str, ...] = ()
     details: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def to_json(self) -> str:
@@ -157,6 +161,7 @@ def _parts(body: Mapping[str, Any]) -> dict[str, Any]:
         "kept": kept,
         "verify": None if body["verify"] is None else Agreement(**body["verify"]),
         "warnings": tuple(body["warnings"]),
+        "notes": tuple(body.get("notes", ())),
         "steps": tuple(body.get("steps", ())),
         "details": dict(body.get("details", {})),
     }

@@ -50,7 +50,7 @@ class _Buffer(io.StringIO):
 
 
 def in_words(report: Report, *, verbose: bool = False) -> Iterator[Table | Text | str]:
-    """Yield the table of costs, what was not pruned and why, and the warnings; all of it with ``verbose``."""
+    """Yield the table of costs, what was not pruned and why, notes and warnings; all of it with ``verbose``."""
     from rich.text import Text
 
     yield costs_table(report)
@@ -61,6 +61,7 @@ def in_words(report: Report, *, verbose: bool = False) -> Iterator[Table | Text 
     if verbose and report.groups:
         yield widths_table(report)
     yield from frozen_lines([(f.tensor, f.axis, f.reason) for f in report.frozen], verbose=verbose)
+    yield from (Text(f"note: {note}") for note in report.notes)
     yield from (Text(f"warning: {warning}", style="yellow") for warning in report.warnings)
 
 
@@ -79,7 +80,7 @@ def costs_table(report: Report) -> Table:
 def verify_line(check: Agreement) -> str:
     """Return what was verified, in a sentence."""
     return (
-        f"Checked: equal to the original with the removed units masked, to within {check.absolute:.1e} "
+        f"Checked: equal to {check.against} with the removed units masked, to within {check.absolute:.1e} "
         f"({check.relative:.1e} of the output's range; {check.tolerance:g} is allowed), "
         f"on {_plural(check.samples, 'random input', 'random inputs')}."
     )

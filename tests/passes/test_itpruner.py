@@ -139,7 +139,7 @@ def test_a_coreset_chooses_within_layers(mode: Mode) -> None:
     plain = gp.prune(chain(), budget=0.5, method=ITPruner(data=data), multiple=1)[1]
     assert report.output.macs == plain.output.macs <= 0.5 * report.input.macs
     assert [len(g.kept) for g in report.groups] == [len(g.kept) for g in plain.groups]
-    assert any("coreset" in warning for warning in report.warnings)
+    assert any("coreset" in warning for warning in report.notes)
     weights = [onnx.numpy_helper.to_array(t) for t in small.graph.initializer]
     assert any(w.ndim == 4 for w in weights)
 

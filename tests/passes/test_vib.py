@@ -146,7 +146,7 @@ def test_the_module_is_the_gated_model_cut(labelled: bool) -> None:
     with torch.no_grad():
         answered = small.eval()(torch.from_numpy(x)).numpy()
     np.testing.assert_allclose(answered, cut_of(net, method, x, example), rtol=0, atol=1e-5)
-    assert ("accuracy" in report.warnings[-2]) == labelled or any("agreement" in w for w in report.warnings)
+    assert ("accuracy" in report.notes[-2]) == labelled or any("agreement" in w for w in report.notes)
 
 
 def test_within_a_budget_the_least_informative_units_go() -> None:
@@ -238,7 +238,7 @@ def test_the_report_is_plain_data_and_tells_how_training_went() -> None:
     assert sum(histogram["counts"]) == 32 and len(histogram["edges"]) == len(histogram["counts"]) + 1
     assert told["weights"]["fc1"] == {"weight": 1.0, "places": [{"tensor": "r1", "positions": 1.0}]}
     assert "cut" in told["epochs"][-1] and "cut" not in told["epochs"][0]
-    assert any("3 epochs on 360 samples" in words for words in report.warnings)
+    assert any("3 epochs on 360 samples" in words for words in report.notes)
 
 
 def test_groups_that_are_spared_are_kept_whole() -> None:
