@@ -100,4 +100,4 @@ def concave_majorant(values: FloatArray) -> FloatArray:
     points = np.concatenate([np.stack([x, values], axis=1), [[0.0, floor], [x[-1], floor]]])
     corners = np.sort(ConvexHull(points).vertices)
     corners = corners[corners < len(values)]
-    return np.maximum(np.interp(x, x[corners], values[corners]), values)
+    return np.asarray(np.maximum(np.interp(x, x[corners], values[corners]), values))
