@@ -2,7 +2,7 @@
 
 The operator of opset 23, and onnxruntime's. ``attrs``: ``pattern``, ``sizes``, ``attributes``, ``scale``: the factor it
 derives from the head dimension unless given; the inputs that are a ``mask`` (added to the scores, or telling what is
-seen), ``caches`` of keys and values, a ``bias`` for all three; ``whole_depth``: whether the head dimension is rotated.
+seen), ``caches`` of keys and values, a ``bias`` for all three; ``whole_depth``: whether the head dimension stays.
 """
 
 from __future__ import annotations
@@ -27,11 +27,12 @@ def couple(node: Node, ins: list[Dims | None], outs: list[Dims], facts: Facts) -
     if mask is not None:
         for dim, other in zip(reversed(mask), (bound["t"], bound["s"], heads, bound["b"]), strict=False):
             facts.same(dim, other)
-    caches = [_there(ins, k) for k in attrs.get("caches", range(4, len(ins)))]
-    if any(caches) or len(outs) > 1:
-        facts.freeze_all([*caches, *outs[1:], [bound[k] for k in "gde"]], f"cache of {node.op}")
+    known = (0, 1, 2, attrs.get("mask", 3), attrs.get("bias"))
+    facts.freeze_all([dims for k, dims in enumerate(ins) if k not in known], f"{node.op} needs all of this")
+    if any(_there(ins, k) for k in attrs.get("caches", range(4, len(ins)))) or len(outs) > 1:
+        facts.freeze_all([*outs[1:], [bound[k] for k in "gde"]], f"cache of {node.op}")
     if attrs.get("whole_depth"):
-        facts.freeze_all([[bound["d"]]], f"{node.op} rotates pairs of the depth")
+        facts.freeze_all([[bound["d"], bound["e"]]], f"{node.op} needs all of a head's depth")
     _bias(node, _there(ins, attrs.get("bias")), ins, bound, facts)
     q, axis = ins[0], attrs["depth_axis"]
     assert q is not None

@@ -43,6 +43,8 @@ def couple(node: Node, ins: list[Dims | None], outs: list[Dims], facts: Facts) -
     added = ins[ADDED] if len(ins) > ADDED else None
     if added is not None:
         facts.same(added[1], heads)
+        facts.freeze_all([added[2:]], f"{node.op} compares positions of the sequence")
+    facts.freeze_all([dims for k, dims in enumerate(ins) if k >= MASK and k != ADDED], f"{node.op} needs all of this")
     facts.role(1, ROWS, "consumer")
     facts.role(1, COLUMNS, "producer")
     facts.contract(1, ROWS, weight[ROWS])

@@ -67,13 +67,16 @@ def multi_head_attention(c: Context) -> Lowered:
 
 
 def grouped_query_attention(c: Context) -> Lowered:
-    """Attention in which several query heads share a head of keys and values; caches come with the input."""
+    """Attention in which several query heads share a head of keys and values; caches come with the input.
+
+    Depths are multiples of 8 or 16 to its kernels, so they stay whole.
+    """
     if not (c.has(1) and c.has(2)) or {c.rank(k) for k in range(3)} != {3}:
         return _opaque(c, "packed keys and values")
     heads, pairs = c.attrs["num_heads"], c.attrs["kv_num_heads"]
-    rotated = {"whole_depth": True} if c.attrs.get("do_rotary") else {}
     return "attention", _folded_heads(c, heads, pairs) | {
-        "attributes": {"num_heads": "(g r)", "kv_num_heads": "g"}, "mask": None, "caches": (3, 4), **rotated,
+        "attributes": {"num_heads": "(g r)", "kv_num_heads": "g"}, "mask": None, "caches": (3, 4),
+        "whole_depth": True,
     }  # fmt: skip
 
 

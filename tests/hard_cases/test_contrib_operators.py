@@ -154,3 +154,27 @@ def test_attention_with_one_matrix(listed: bool) -> None:
     assert attribute(node(small, "attention"), "num_heads") == 1
     if listed:
         assert list(attribute(node(small, "attention"), "qkv_hidden_sizes")) == [depth, depth, value_depth]
+
+
+@pytest.mark.parametrize("rotary", [0, 1])
+def test_grouped_queries(rotary: int) -> None:
+    """Four heads of queries share two of keys and values; which of each pair stays is free, and so are the pairs."""
+    heads, pairs, depth = 4, 2, 16
+    net = Net()
+    x = net.input(1, TOKENS, WIDTH)
+    q, k, v = (net.linear(x, WIDTH, n * depth, name=name) for name, n in (("q", heads), ("k", pairs), ("v", pairs)))
+    lengths = net.stored(np.array([TOKENS - 1], np.int32)), net.stored(np.array(TOKENS, np.int32))
+    operands = [q, k, v, "", "", *lengths]
+    if rotary:
+        angles = net.rng.uniform(0, 1, (TOKENS, depth // 2)).astype(np.float32)
+        operands += [net.stored(np.cos(angles)), net.stored(np.sin(angles))]
+    net.nodes.append(onnx.helper.make_node(
+        "GroupQueryAttention", operands, ["attended"], name="attention", domain=DOMAIN, num_heads=heads,
+        kv_num_heads=pairs, do_rotary=rotary,
+    ))  # fmt: skip
+    net.domains[DOMAIN] = 1
+    case = check_equivalence(net.model(net.linear("attended", heads * depth, 2, name="o")))
+    shared = case.groups_of("k.weight", 1) & case.groups_of("v.weight", 1)
+    repeats = (case.groups_of("q.weight", 1) & case.groups_of("o.weight", 0)) - shared
+    assert [case.groups[g].size for g in (*shared, *repeats)] == [pairs, heads // pairs]
+    assert case.groups_of("q.weight", 1) == shared | repeats
