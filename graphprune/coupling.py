@@ -139,6 +139,11 @@ def couple(graph: Graph, *, keep: Sequence[str] = (), allow_inexact: bool = Fals
     )
 
 
+def couple_like(groups: Groups, graph: Graph) -> Groups:
+    """Couple a graph with the options that other groups were coupled with. Raises what ``couple`` raises."""
+    return couple(graph, keep=groups.keep, allow_inexact=groups.allow_inexact)
+
+
 def _coupled(graph: Graph, keep: Sequence[str], *, allow_inexact: bool, by_factors: bool) -> Layout:
     facts = state_facts(graph, by_factors=by_factors)
     _protect(graph, facts, keep)

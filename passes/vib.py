@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 from graphprune.gating.options import GateTraining
@@ -45,12 +46,9 @@ class VIB(GateTraining):
 
     def __call__(self, graph: Graph, groups: Groups) -> Scores:
         """Return scores of shape (units,) a group, after training a copy. Raises what ``prepare`` raises."""
-        from graphprune.coupling import couple
+        from graphprune.coupling import couple_like
 
-        def recouple(other: Graph) -> Groups:
-            return couple(other, keep=groups.keep, allow_inexact=groups.allow_inexact)
-
-        return self.prepare(graph, groups, recouple).scores
+        return self.prepare(graph, groups, partial(couple_like, groups)).scores
 
     def prepare(self, graph: Graph, groups: Groups, recouple: Callable[[Graph], Groups]) -> Prepared:
         """Return the trained model with the gates' means in its weights, and the scores.

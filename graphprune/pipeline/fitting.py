@@ -12,8 +12,6 @@ from ..cost import METRICS, Metric
 from ..errors import BudgetError, UsageError
 
 if TYPE_CHECKING:
-    from ..graph import Graph
-    from ..groups import Groups
     from ..plan import Plan
     from ..scores import Scores
     from ..scoring import Prepared, ScoringPass
@@ -119,19 +117,22 @@ def _telling(method: ScoringPass, progress: Callable[[str], None]) -> ScoringPas
 
 def prepare(method: ScoringPass, opened: Opened) -> Prepared:
     """Score a model, letting the pass change it first if that is its way."""
+    from ..coupling import couple_like
     from ..scoring import Prepared, PreparingPass
 
     if not isinstance(method, PreparingPass):
         return Prepared(opened.graph, opened.groups, method(opened.graph, opened.groups))
-    return method.prepare(opened.graph, opened.groups, partial(_recoupled, opened.groups))
+    return method.prepare(opened.graph, opened.groups, partial(couple_like, opened.groups))
 
 
 def _applied(prepared: Prepared, opened: Opened, plan: Plan, progress: Callable[[str], None], apply: Apply) -> Fitted:
     """Make the smaller model of a plan, of what the pass made of the model that was opened."""
+    from ..coupling import couple_like
+
     graph, groups = prepared.graph, prepared.groups
     if prepared.finish is not None:
         graph = prepared.finish(plan)
-        groups = _recoupled(prepared.groups, graph)
+        groups = couple_like(prepared.groups, graph)
     units = {g.id: g.size for g in opened.groups.groups}
     assert units == {g.id: g.size for g in groups.groups}, f"{prepared.scores.method} changed the units"
     changed = replace(opened, graph=graph, groups=groups)
@@ -143,13 +144,6 @@ def _applied(prepared: Prepared, opened: Opened, plan: Plan, progress: Callable[
     return replace(
         fitted, plan=plan, before=costs_of(opened), notes=notes, details=scores.details, changed_by=by
     )  # fmt: skip
-
-
-def _recoupled(groups: Groups, graph: Graph) -> Groups:
-    """Couple a graph with the options of other groups."""
-    from ..coupling import couple
-
-    return couple(graph, keep=groups.keep, allow_inexact=groups.allow_inexact)
 
 
 def _chosen(opened: Opened, scores: Scores, settings: Settings, progress: Callable[[str], None]) -> Plan:
