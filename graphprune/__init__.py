@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .groups import Group, Groups
     from .interpret import from_torch, to_torch
     from .pipeline.run import prune
+    from .pipeline.sweep import sweep
     from .plan import Plan
     from .report.report import Report
     from .scores import Scores
@@ -52,6 +53,7 @@ _HOMES = {
     "rewrite": "worlds",
     "save": "checkpoint",
     "solve": "solver.solve",
+    "sweep": "pipeline.sweep",
     "to_networkx": "views",
     "to_torch": "interpret",
     "trace": "worlds",
@@ -78,6 +80,7 @@ __all__ = [
     "rewrite",
     "save",
     "solve",
+    "sweep",
     "to_networkx",
     "to_torch",
     "trace",

@@ -65,7 +65,7 @@ def sites(graph: Graph, groups: Groups) -> dict[str, Site]:
     by_sample = {
         name
         for name, tensor in graph.tensors.items()
-        if tensor.kind == "activation" and _has_batch(graph, groups, name)
+        if tensor.kind == "activation" and name not in graph.bodies.inner and _has_batch(graph, groups, name)
     }
     for summed in facts.contractions:
         root = facts.find(summed.dim)

@@ -39,6 +39,8 @@ def follow(
     shrunken = set(already)
     for k in candidates:
         node = graph.nodes[k]
+        if k in graph.bodies.enclosed:  # what a body or a function gives back must be made
+            return None
         if empty.issuperset(node.outputs):
             dead.append(k)
         elif empty.isdisjoint(node.inputs) or node.family in ("concat", "split"):

@@ -131,7 +131,8 @@ class Polynomial:
 class Costs:
     """The costs of a model as functions of the widths of its groups.
 
-    ``macs``, ``params`` and ``size`` (bytes of the file) have one row. ``tensors`` has a row (bytes) for every
+    ``params`` and ``size`` (bytes of the file) have one row, ``macs`` one for each way through the model's branches, of
+    which the dearest counts. ``tensors`` has a row (bytes) for every
     activation tensor, which is alive from step ``born`` to step ``died``, both included: the peak is the largest sum
     over the steps.
     """
@@ -198,7 +199,7 @@ class Costs:
         if metric == "memory":
             return self.memory(widths)
         polynomial: Polynomial = getattr(self, metric)
-        return polynomial(widths)[..., 0]
+        return np.asarray(polynomial(widths).max(axis=-1))
 
     @cached_property
     def full(self) -> Mapping[Metric, float]:

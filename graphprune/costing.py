@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from math import prod
 
 import numpy as np
@@ -12,8 +13,16 @@ from .families.facts import Dim, Facts
 from .graph import Graph
 from .layout import Layout
 
-WEIGHT_TYPES = ("float", "bfloat", "int8", "uint8", "int4", "uint4", "complex")
+WEIGHT_TYPES = (
+    "float", "bfloat", "int8", "uint8", "int4", "uint4", "int2", "uint2", "int16", "uint16", "complex",
+)  # fmt: skip
 Size = Callable[[Dim], Terms]
+Path = tuple[tuple[str, int], ...]
+"""The branches that something lies in, outermost first."""
+BYTE = 8
+"""Bits."""
+MOST_WAYS = 64
+"""Rows that costs may have: ways to take through branches that are told apart."""
 
 
 def derive_costs(graph: Graph, layout: Layout) -> Costs:
@@ -44,16 +53,74 @@ def _costs(graph: Graph, facts: Facts, size: Size, widths: np.ndarray[tuple[int]
         return volumes[roots]
 
     n = len(widths)
-    macs = _sum(volume(p) for k in range(len(graph.nodes)) for p in facts.macs.get(k, ()))
+    macs = _macs(graph, facts, volume)
     copies = _parameter_copies(graph, facts, volume)
-    params = _sum(c for name, cs in copies.items() if is_weight(graph, name) for c in cs)
-    stored = _sum(scaled(copy, graph.tensors[name].itemsize) for name, cs in copies.items() for copy in cs)
-    stored[()] = stored.get((), 0) + _overhead(graph)
+    packed = _packed(graph)
+    params = _sum(scaled(c, packed.get(name, 1)) for name, cs in copies.items() if is_weight(graph, name) for c in cs)
+    stored = _sum(scaled(copy, graph.tensors[name].bits) for name, cs in copies.items() for copy in cs)
+    stored[()] = stored.get((), 0) + _overhead(graph) * BYTE
     tensors, born, died = _activations(graph, facts, volume)
     return Costs(
-        widths, Polynomial.stack([macs], n), Polynomial.stack([params], n), Polynomial.stack([stored], n),
+        widths, Polynomial.stack(macs, n), Polynomial.stack([params], n), _in_bytes(Polynomial.stack([stored], n)),
         Polynomial.stack(tensors, n), np.array(born, np.int64), np.array(died, np.int64),
     )  # fmt: skip
+
+
+def _in_bytes(bits: Polynomial) -> Polynomial:
+    return replace(bits, coefficient=bits.coefficient / BYTE)
+
+
+def _packed(graph: Graph) -> dict[str | None, int]:
+    """Return how many weights an element of a packed tensor holds."""
+    codes = ((node, place, c) for node in graph.nodes for place, c in node.attrs.get("codes", {}).items())
+    return {node.inputs[place]: BYTE // c.bits for node, place, c in codes if c.packed}
+
+
+def _macs(graph: Graph, facts: Facts, volume: Callable[[Iterable[Dim]], Terms]) -> list[Terms]:
+    """Return the multiply-accumulates of the model: one row, or where there are branches one for each way to take.
+
+    The model costs what the dearest way does.
+    """
+    choices = graph.bodies.choices
+    of_path: dict[Path, Terms] = {(): {}}
+    for k, products in facts.macs.items():
+        total = of_path.setdefault(tuple(choices.get(k, ())), {})
+        for p in products:
+            add_into(total, volume(p))
+    # From the innermost branches outwards.
+    ways: dict[Path, list[Terms]] = {}
+    for path in sorted({p[:n] for p in of_path for n in range(len(p) + 1)}, key=len, reverse=True):
+        rows = [of_path.get(path, {})]
+        for choice in dict.fromkeys(p[-1][0] for p in ways if p[:-1] == path):
+            both = [ways.get((*path, (choice, which)), [{}]) for which in (0, 1)]
+            rows = _added(rows, _undominated([*both[0], *both[1]]))
+        ways[path] = rows
+    return ways[()]
+
+
+def _undominated(rows: list[Terms]) -> list[Terms]:
+    """Leave out polynomials that another one is never below."""
+    kept: list[Terms] = []
+    for row in rows:
+        if not any(_covers(other, row) for other in kept):
+            kept = [other for other in kept if not _covers(row, other)]
+            kept.append(row)
+    return kept
+
+
+def _covers(large: Terms, small: Terms) -> bool:
+    return all(large.get(m, 0) >= c for m, c in small.items())
+
+
+def _added(left: list[Terms], right: list[Terms]) -> list[Terms]:
+    """Return all sums of one of each; of too many, one that is above them all."""
+    if len(left) * len(right) > MOST_WAYS:
+        left, right = [_above(left)], [_above(right)]
+    return _undominated([_sum([a, b]) for a in left for b in right])
+
+
+def _above(rows: list[Terms]) -> Terms:
+    return {m: max(row.get(m, 0) for row in rows) for m in {m for row in rows for m in row}}
 
 
 def is_weight(graph: Graph, name: str) -> bool:
@@ -73,7 +140,7 @@ def _parameter_copies(graph: Graph, facts: Facts, volume: Callable[[Iterable[Dim
     copies: dict[str, list[Terms]] = {t.name: [] for t in graph.parameters}
     for (node, place), dims in facts.of_use.items():
         name = graph.nodes[node].inputs[place]
-        if name is not None and dims is not None:
+        if name in copies and dims is not None:
             terms = volume(dims)
             if terms not in copies[name]:
                 copies[name].append(terms)
@@ -88,18 +155,19 @@ def node_costs(graph: Graph, facts: Facts) -> list[tuple[int, int]]:
     """Return (multiply-accumulates, parameters) of every node; a parameter counts for the first node that uses it."""
     seen: set[str] = set()
     result = []
+    packed = _packed(graph)
     for k, node in enumerate(graph.nodes):
         fresh = {x for x in node.inputs if x and graph.tensors[x].kind == "parameter" and x not in seen}
         seen |= fresh
         macs = sum(prod(facts.size[facts.find(d)] for d in dims) for dims in facts.macs.get(k, ()))
-        result.append((macs, sum(graph.tensors[x].size for x in fresh if is_weight(graph, x))))
+        result.append((macs, sum(graph.tensors[x].size * packed.get(x, 1) for x in fresh if is_weight(graph, x))))
     return result
 
 
 def _overhead(graph: Graph) -> int:
     """Bytes of the file that are not tensor data."""
     total: int = graph.source.file_bytes if hasattr(graph.source, "file_bytes") else 0
-    return max(total - sum(t.size * t.itemsize for t in graph.parameters), 0)
+    return max(total - sum(t.stored_bytes for t in graph.parameters), 0)
 
 
 def _activations(

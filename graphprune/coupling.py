@@ -6,7 +6,8 @@ See families/ for the facts, units.py for how they are solved, layout.py for the
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from fnmatch import fnmatchcase
 
 import numpy as np
@@ -18,6 +19,7 @@ from .families import RULES, opaque
 from .families.facts import Dim, Dims, Facts
 from .graph import Graph, Node
 from .groups import Frozen, Group, Groups, IntArray, Kind, Member, Role
+from .kinds import Kinds, check_kinds, freeze_others, wanted_kinds
 from .layout import Layout, kept_by
 from .plan import Plan
 from .uncollected import uncollected
@@ -30,6 +32,7 @@ ARGUMENTS = {
 """Families whose inputs from this position on are arguments (shapes, indices, axes), not data."""
 ARGUMENT = "argument of a node"
 MIXED_SIZES = "its size is added to, or rounded with, one that follows the model's input"
+SHARED = "several nodes share it, each picks what it needs"
 ENDS = ("input of the model", "output of the model")
 
 
@@ -44,16 +47,21 @@ def state_facts(graph: Graph, *, by_factors: bool = False) -> Facts:
     uses = Counter(name for node in graph.nodes for name in node.inputs if name)
     shared = _untied(graph, uses)
     for tensor in graph.parameters:
-        if not uses[tensor.name]:
-            facts.freeze_all([facts.tensor(tensor.name)], ARGUMENT)
+        if tensor.name in graph.bodies.held or not uses[tensor.name]:
+            facts.freeze_all([facts.tensor(tensor.name)], graph.bodies.held.get(tensor.name, ARGUMENT))
     for k, node in enumerate(graph.nodes):
         facts.index = k
         ins = [_use(facts, graph, k, place, name, shared) for place, name in enumerate(node.inputs)]
         outs = [facts.tensor(name) for name in node.outputs]
         first = ARGUMENTS.get(node.family)
-        if first is not None and node.op not in ("Shape", "Size"):
+        if first is not None and (node.op not in ("Shape", "Size") or node.inputs[0] in shared):
             facts.freeze_all(ins[first:], ARGUMENT)
+        if k in graph.bodies.held_nodes:
+            facts.freeze_all([*ins, *outs], graph.bodies.held_nodes[k])
+        if node.family == "quantize" and not shared.isdisjoint(node.outputs):
+            facts.freeze_all(outs, SHARED)
         _state(node, ins, outs, facts)
+        _repeat(graph, k, facts)
     facts.settle()
     _freeze_dynamic(graph, facts)
     _freeze_seen_sizes(graph, facts)
@@ -65,10 +73,22 @@ def state_facts(graph: Graph, *, by_factors: bool = False) -> Facts:
     return facts
 
 
+def _repeat(graph: Graph, k: int, facts: Facts) -> None:
+    """Multiply what a node costs by how often it runs."""
+    times = graph.bodies.repeats.get(k, 1)
+    if times == 0:
+        facts.macs.pop(k, None)
+    elif times > 1:
+        for product in facts.macs.get(k, ()):
+            product.append(facts.new(times))
+
+
 def _freeze_seen_sizes(graph: Graph, facts: Facts) -> None:
     """Freeze axes whose size is seen outside: as an output of the model, or inside the body of a control flow."""
     seen = {name for name in graph.outputs if name in graph.known}
-    seen |= {n for node in graph.nodes if node.family == "opaque" for n in node.inputs if n and n in graph.known}
+    ends = [node for node in graph.nodes if node.family in ("opaque", "branch")]
+    seen |= {n for node in ends for n in node.inputs if n and n in graph.known}
+    seen |= graph.bodies.seen & set(graph.known)
     for k in range(len(graph.nodes) - 1, -1, -1):
         node = graph.nodes[k]
         if node.family == "value" and not seen.isdisjoint(node.outputs):
@@ -89,11 +109,13 @@ def _untied(graph: Graph, uses: Counter[str]) -> set[str]:
     """Return the vectors that several nodes use: exporters merge equal ones, so each use is an axis of its own."""
     if graph.ties_vectors:
         return set()
-    return {
-        t.name
-        for t in graph.parameters
-        if uses[t.name] > 1 and t.shape is not None and sum(n > 1 for n in t.shape) <= 1
-    }
+    vectors = {t.name for t in graph.parameters if t.shape is not None and sum(n > 1 for n in t.shape) <= 1}
+    for node in graph.nodes:
+        if node.family == "quantize" and vectors.issuperset(n for n in node.inputs if n):
+            vectors.update(n for n in node.outputs if n not in graph.outputs and graph.tensors[n].size > 1)
+    return {name for name in vectors if uses[name] > 1}.difference(
+        n for node in graph.nodes if node.family == "branch" for n in node.inputs if n
+    )
 
 
 def _use(facts: Facts, graph: Graph, node: int, place: int, name: str | None, untied: set[str]) -> Dims | None:
@@ -122,26 +144,55 @@ def _freeze_dynamic(graph: Graph, facts: Facts) -> None:
 
 
 @uncollected
-def couple(graph: Graph, *, keep: Sequence[str] = (), allow_inexact: bool = False) -> Groups:
+def couple(
+    graph: Graph, *, keep: Sequence[str] = (), allow_inexact: bool = False, prune: str | Sequence[str] = ()
+) -> Groups:
     """Return the groups of units of a graph, what is frozen and why, and what widths cost.
 
     ``keep`` protects the parameters and outputs of nodes, and the tensors, whose names match a pattern (fnmatch).
-    ``allow_inexact`` lets groups cross normalisations, whose statistics then change. Raises UsageError for a pattern
-    that matches nothing.
+    ``allow_inexact`` lets groups cross normalisations, whose statistics then change. ``prune`` names the kinds of
+    groups to leave open (``("heads", "ffn")``; none: all), see ``kinds``. Raises UsageError for a pattern that matches
+    nothing, and for a kind that the model does not have.
     """
+    return _couple(graph, keep, allow_inexact=allow_inexact, prune=wanted_kinds(prune))
+
+
+def _couple(
+    graph: Graph, keep: Sequence[str], *, allow_inexact: bool, prune: tuple[Kind, ...], strict: bool = True
+) -> Groups:
     layout = _coupled(graph, keep, allow_inexact=allow_inexact, by_factors=False)
     if any(r.reason == MIXED for r in layout.facts.frozen) and any(n.family == "permutation" for n in graph.nodes):
         # Shuffles between grouped convolutions only have a solution in whole factors.
         layout = _coupled(graph, keep, allow_inexact=allow_inexact, by_factors=True)
     groups = _groups(graph, layout)
+    if prune:
+        if strict:
+            check_kinds(prune, groups, allow_inexact=allow_inexact)
+        layout, groups = _only(graph, layout, groups, prune)
     return Groups(
-        groups, tuple(_frozen(graph, layout)), derive_costs(graph, layout), layout, tuple(keep), allow_inexact
+        groups, tuple(_frozen(graph, layout)), derive_costs(graph, layout), layout, tuple(keep), allow_inexact, prune
     )
 
 
-def couple_like(groups: Groups, graph: Graph) -> Groups:
-    """Couple a graph with the options that other groups were coupled with. Raises what ``couple`` raises."""
-    return couple(graph, keep=groups.keep, allow_inexact=groups.allow_inexact)
+def _only(
+    graph: Graph, layout: Layout, groups: tuple[Group, ...], wanted: Sequence[Kind]
+) -> tuple[Layout, tuple[Group, ...]]:
+    """Solve again with the groups of other kinds frozen; what is left keeps its kind."""
+    if not freeze_others(layout, groups, wanted):
+        return layout, groups
+    fewer = _layout(layout.facts, graph)
+    kinds = {unit: groups[g].kind for unit, g in enumerate(layout.group.tolist()) if g >= 0}
+    of_group = {g: kinds[unit] for unit, g in enumerate(fewer.group.tolist()) if g >= 0}
+    return fewer, tuple(replace(group, kind=of_group[g]) for g, group in enumerate(_groups(graph, fewer)))
+
+
+def couple_like(groups: Groups, graph: Graph, *, keep: Sequence[str] | None = None) -> Groups:
+    """Couple a graph with the options that other groups were coupled with, ``keep`` instead of theirs if given.
+
+    A kind of groups to prune may be gone from the graph. Raises UsageError for a pattern that matches nothing.
+    """
+    patterns = groups.keep if keep is None else keep
+    return _couple(graph, patterns, allow_inexact=groups.allow_inexact, prune=groups.prune, strict=False)
 
 
 def _coupled(graph: Graph, keep: Sequence[str], *, allow_inexact: bool, by_factors: bool) -> Layout:
@@ -177,7 +228,7 @@ def parameter_dims(graph: Graph, facts: Facts) -> Iterator[tuple[str, Dims, tupl
     untied = set()
     for (node, place), dims in facts.of_use.items():
         name = graph.nodes[node].inputs[place]
-        if name is not None and dims is not None:
+        if name is not None and dims is not None and graph.tensors[name].kind == "parameter":
             untied.add(name)
             yield name, dims, (node, place)
     for tensor in graph.parameters:
@@ -284,6 +335,7 @@ def _groups(graph: Graph, layout: Layout) -> tuple[Group, ...]:
     np.minimum.at(inexact, layout.group[is_unit], layout.units.inexact[is_unit])
     taken: Counter[str] = Counter()
     vanishing = vanishing_groups(graph, layout)
+    kinds = Kinds(graph, layout)
     result = []
     for g, size in enumerate(layout.sizes.tolist()):
         name = _name(graph, members[g]) if members[g] else _name_of_filled(graph, layout, g)
@@ -291,7 +343,7 @@ def _groups(graph: Graph, layout: Layout) -> tuple[Group, ...]:
         label = name if taken[name] == 1 else f"{name}#{taken[name]}"
         exact = inexact[g] == NO_REASON
         reason = "" if exact else layout.facts.inexact[int(inexact[g])].reason
-        kind = _kind(graph, layout, g, members[g], exact=exact)
+        kind = kinds.of(g, [(k, place, m.axis) for m, (k, place) in members[g] if k >= 0], exact=exact)
         result.append(Group(label, kind, size, tuple(m for m, _ in members[g]), exact, reason, g in vanishing))
     return tuple(result)
 
@@ -303,6 +355,7 @@ def _members(graph: Graph, layout: Layout) -> list[list[Placed]]:
     """Return each group's members with the (node, input) that gives them their role."""
     facts = layout.facts
     users: dict[str | None, list[tuple[int, int]]] = {t.name: [] for t in graph.parameters}
+    users |= {name: [] for node in graph.nodes if node.family == "quantize" for name in node.outputs}
     for k, node in enumerate(graph.nodes):
         for place, name in enumerate(node.inputs):
             if name in users:
@@ -310,7 +363,7 @@ def _members(graph: Graph, layout: Layout) -> list[list[Placed]]:
     result: list[list[Placed]] = [[] for _ in layout.sizes]
     said: list[set[tuple[object, ...]]] = [set() for _ in layout.sizes]
     for name, dims, use in parameter_dims(graph, facts):
-        uses = [use] if use is not None else users[name]
+        uses = list(_beyond(graph, users, [use] if use is not None else users[name]))
         for axis, dim in enumerate(dims):
             if not layout.has_units(dim):
                 continue
@@ -328,6 +381,18 @@ def _repeated(said: set[tuple[object, ...]], name: str, axis: int, index: IntArr
     before = len(said)
     said.add(key)
     return len(said) == before
+
+
+def _beyond(
+    graph: Graph, users: Mapping[str | None, list[tuple[int, int]]], uses: Sequence[tuple[int, int]]
+) -> Iterator[tuple[int, int]]:
+    """Yield uses, those of what a quantised parameter stands for in place of the use of its codes."""
+    for k, place in uses:
+        further = users[graph.nodes[k].outputs[0]] if graph.nodes[k].family == "quantize" and place == 0 else []
+        if further:
+            yield from _beyond(graph, users, further)
+        else:
+            yield k, place
 
 
 def _role(facts: Facts, uses: Sequence[tuple[int, int]], axis: int) -> tuple[tuple[int, int], Role]:
@@ -353,25 +418,6 @@ def _name_of_filled(graph: Graph, layout: Layout, group: int) -> str:
             if any(layout.has_units(d) and group in layout.carried(d).group for d in dims):
                 return node.outputs[0]
     return f"group {group}"
-
-
-def _kind(graph: Graph, layout: Layout, group: int, members: Sequence[Placed], *, exact: bool) -> Kind:
-    nodes = [graph.nodes[k] for _, (k, _) in members if k >= 0]
-    if not exact:
-        return "hidden"
-    if any("spatial" in n.attrs and n.family == "contraction" for n in nodes):
-        return "channel"
-    for member, (k, place) in members:
-        if k < 0:
-            continue
-        name = graph.nodes[k].inputs[place]
-        dims = layout.facts.of_use.get((k, place)) or layout.facts.tensor(name or "")
-        assert dims is not None
-        factors = [a for a in layout.facts.atoms(dims[member.axis]) if layout.has_units(a)]
-        if len(factors) > 1:
-            last: Dim = factors[-1]
-            return "head-dim" if group in layout.carried(last).group else "head"
-    return "neuron"
 
 
 def _frozen(graph: Graph, layout: Layout) -> Iterator[Frozen]:

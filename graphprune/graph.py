@@ -43,11 +43,23 @@ class Tensor:
         """Bytes an element takes in memory."""
         return ITEM_BYTES.get(self.dtype, 1)
 
+    @property
+    def bits(self) -> int:
+        """Bits an element takes where it is stored: small ones share bytes."""
+        return ITEM_BITS.get(self.dtype, 8 * self.itemsize)
+
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes that all elements take where they are stored."""
+        return (self.size * self.bits + 7) // 8
+
 
 ITEM_BYTES = {
     "float32": 4, "float64": 8, "float16": 2, "bfloat16": 2, "int64": 8, "int32": 4, "int16": 2, "int8": 1,
     "uint64": 8, "uint32": 4, "uint16": 2, "uint8": 1, "bool": 1, "complex64": 8, "complex128": 16,
 }  # fmt: skip
+ITEM_BITS = {"int4": 4, "uint4": 4, "int2": 2, "uint2": 2, "float4_e2m1fn": 4}
+"""Types that share bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +86,27 @@ class Known:
 
 
 @dataclass(frozen=True)
+class Bodies:
+    """What the bodies of control flow and the model's own functions mean for the nodes laid out from them.
+
+    Nodes are given by position. ``inner`` names tensors inside bodies, which nobody outside can read; ``enclosed`` are
+    nodes inside bodies or functions. ``held`` gives parameters, ``held_nodes`` nodes whose axes are all frozen, with
+    the reason. ``seen`` are small values that decide on a branch. ``repeats`` tells how often a node runs, ``choices``
+    the branches it lies in, outermost first: (name of the choice, which of its branches). ``failing`` are branches with
+    layers in them that do not run at the traced sizes.
+    """
+
+    inner: frozenset[str] = frozenset()
+    enclosed: frozenset[int] = frozenset()
+    held: Mapping[str, str] = field(default_factory=dict)
+    held_nodes: Mapping[int, str] = field(default_factory=dict)
+    seen: frozenset[str] = frozenset()
+    repeats: Mapping[int, int] = field(default_factory=dict)
+    choices: Mapping[int, tuple[tuple[str, int], ...]] = field(default_factory=dict)
+    failing: frozenset[tuple[str, int]] = frozenset()
+
+
+@dataclass(frozen=True)
 class Graph:
     """A model as tensors and nodes in topological order.
 
@@ -93,6 +126,7 @@ class Graph:
     """Whether a vector that several nodes use is one for all; ONNX exporters merge equal ones, and those may part."""
     mixed_sizes: tuple[tuple[str, int], ...] = ()
     """(tensor, axis) whose size is read and added to sizes that follow the input: what comes out cannot be mended."""
+    bodies: Bodies = field(default_factory=Bodies)
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Return the traced shape of a tensor whose shape is known."""

@@ -76,6 +76,7 @@ class Groups(Mapping[str, Group]):
     layout: Any = field(repr=False, default=None)
     keep: tuple[str, ...] = ()
     allow_inexact: bool = False
+    prune: tuple[Kind, ...] = ()
 
     def __getitem__(self, key: str) -> Group:
         """Return the group with this id."""
@@ -88,6 +89,11 @@ class Groups(Mapping[str, Group]):
     def __len__(self) -> int:
         """Return the number of groups."""
         return len(self.groups)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options of ``couple`` that gave these groups, as plain data for a plan."""
+        return {"keep": list(self.keep), "allow_inexact": self.allow_inexact, "prune": list(self.prune)}
 
     @cached_property
     def _by_id(self) -> dict[str, Group]:

@@ -13,6 +13,25 @@ from .errors import PlanError
 SCHEMA = "graphprune.plan/1"
 
 
+def _number(value: Any, least: int = 0) -> int:
+    if type(value) is not int or not least <= value < 2**63:
+        raise ValueError(f"{value!r} is not a number of units, or a unit")
+    return value
+
+
+def _real(value: Any) -> float | None:
+    return None if value is None else float(value)
+
+
+def _option(name: str, value: Any) -> bool | list[str]:
+    """Read what a model was coupled with: one switch, and lists of words."""
+    if name == "allow_inexact":
+        return bool(value)
+    if isinstance(value, list) and all(isinstance(v, str) for v in value):
+        return value
+    raise ValueError(f"{value!r} is not a list of words")
+
+
 @dataclass(frozen=True)
 class Plan:
     """The units kept in every group, ascending, with how they were chosen.
@@ -74,17 +93,17 @@ class Plan:
                 )
             groups = body["groups"]
             return cls(
-                keep={name: tuple(int(u) for u in g["keep"]) for name, g in groups.items()},
-                sizes={name: int(g["size"]) for name, g in groups.items()},
+                keep={name: tuple(_number(u) for u in g["keep"]) for name, g in groups.items()},
+                sizes={name: _number(g["size"]) for name, g in groups.items()},
                 fingerprint=str(body["fingerprint"]),
                 method=str(body["method"]),
-                seed=int(body["seed"]),
-                budget=body["budget"],
-                objective=body["objective"],
-                bound=body["bound"],
-                gap=body["gap"],
-                costs=body["costs"],
-                coupling=body["coupling"],
+                seed=_number(body["seed"], least=-(2**63)),
+                budget=dict(body["budget"]),
+                objective=_real(body["objective"]),
+                bound=_real(body["bound"]),
+                gap=_real(body["gap"]),
+                costs=dict(body["costs"]),
+                coupling={name: _option(name, value) for name, value in body["coupling"].items()},
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise PlanError(

@@ -14,11 +14,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from .errors import ModelError
 from .families.facts import Dim, Facts, Remark
 from .groups import IntArray
 from .relation import Relation, components
 
 NO_REASON = np.iinfo(np.int64).max
+MOST_SLOTS = 2**27
+"""Positions of all axes together; solving takes some hundred bytes for each."""
 IRREGULAR = "its surviving positions would not form whole rows and columns"
 CYCLE = "its indices depend on each other in a circle"
 MIXED = "two reshapes regroup these indices in ways that have no common refinement"
@@ -67,9 +70,12 @@ class Units:
 def solve_units(facts: Facts, carriers: Sequence[Dim]) -> Units:
     """Solve the index maps of ``facts`` and return what every slot needs.
 
-    ``carriers`` are the dimensions of parameters.
+    ``carriers`` are the dimensions of parameters. Raises ModelError for axes that are too long altogether.
     """
     slots = _number(facts)
+    if slots.count > MOST_SLOTS:
+        words = f"its axes have {slots.count:,} indices in all, too many to lay out"
+        raise ModelError("size-too-large", words, hint="give smaller sizes with --input-shape, if they can change")
     edges = [_edges(facts, slots)]
     composites = {d: facts.atoms(d) for d in slots.base if d in facts.factors}
     for _ in range(20):

@@ -15,6 +15,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from .codes import Codes
 from .errors import ModelError
 from .graph import Array, Graph
 from .groups import Group, Member
@@ -88,7 +89,8 @@ class Weights:
     def members(self, group: Group, roles: Roles = "all") -> tuple[Member, ...]:
         """Return the members that hold weights, ordered by tensor and axis so that no sum depends on the group's order.
 
-        The role "norm" is left out: beta does not grow with a unit's worth, and running statistics are no weights.
+        The role "norm" is left out: beta does not grow with a unit's worth, and running statistics are no weights. So
+        are the scales and zero points of quantised weights.
         With ``roles="producer"`` only producers are returned, or all where the group has none.
         """
         key = (group.id, roles)
@@ -125,9 +127,17 @@ class Weights:
                 break
         return idle & owning
 
+    def values(self, name: str) -> Array:
+        """Return a parameter's values; of a quantised one, the numbers that its codes stand for."""
+        return self._codes.values(name)
+
+    @cached_property
+    def _codes(self) -> Codes:
+        return Codes(self.graph)
+
     def _slices(self, name: str) -> tuple[FloatArray, ...]:
         if name not in self._sums:
-            sums = slice_sums(self.graph.parameter(name), self.power)
+            sums = slice_sums(self.values(name), self.power)
             if sums and not np.isfinite(sums[0].sum()):
                 raise ModelError(
                     "weights-not-finite",
@@ -140,4 +150,5 @@ class Weights:
 
     @cached_property
     def _holds_weights(self) -> dict[str, bool]:
-        return {t.name: is_weight(t.dtype) for t in self.graph.parameters}
+        steps = self._codes.steps
+        return {t.name: is_weight(t.dtype) and t.name not in steps for t in self.graph.parameters}

@@ -9,19 +9,29 @@ if TYPE_CHECKING:
     from .bn import BatchNormScale
     from .coreset import Coreset
     from .fisher import Fisher
+    from .flap import Flap
     from .fpgm import FPGM
     from .itpruner import ITPruner
     from .lamp import LAMP
     from .magnitude import Magnitude
+    from .obs import Obs
+    from .obspa import Obspa
+    from .osscar import Osscar
     from .random import Random
     from .taylor import Taylor
+    from .thinet import Thinet
     from .vib import VIB
+    from .wanda import Wanda
 
-__all__ = ["FPGM", "LAMP", "VIB", "BatchNormScale", "Coreset", "Fisher", "ITPruner", "Magnitude", "Random", "Taylor"]
+__all__ = [
+    "FPGM", "LAMP", "VIB", "BatchNormScale", "Coreset", "Fisher", "Flap", "ITPruner", "Magnitude", "Obs", "Obspa",
+    "Osscar", "Random", "Taylor", "Thinet", "Wanda",
+]  # fmt: skip
 
 _ROOMS = {
-    "BatchNormScale": "bn", "Coreset": "coreset", "FPGM": "fpgm", "Fisher": "fisher", "ITPruner": "itpruner",
-    "LAMP": "lamp", "Magnitude": "magnitude", "Random": "random", "Taylor": "taylor", "VIB": "vib",
+    "BatchNormScale": "bn", "Coreset": "coreset", "FPGM": "fpgm", "Fisher": "fisher", "Flap": "flap",
+    "ITPruner": "itpruner", "LAMP": "lamp", "Magnitude": "magnitude", "Obs": "obs", "Obspa": "obspa",
+    "Osscar": "osscar", "Random": "random", "Taylor": "taylor", "Thinet": "thinet", "VIB": "vib", "Wanda": "wanda",
 }  # fmt: skip
 
 

@@ -84,7 +84,7 @@ def _blocks(weights: Weights, member: Member, size: int) -> Iterator[FloatArray]
     energy = float(weights.of_units(member, size).sum())
     if energy == 0:
         return
-    array = np.moveaxis(weights.graph.parameter(member.tensor), member.axis, 0)
+    array = np.moveaxis(weights.values(member.tensor), member.axis, 0)
     matrix = array.reshape(len(array), -1)
     places = _places(member, size)
     step = max(1, CELLS // places.size)

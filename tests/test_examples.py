@@ -38,7 +38,8 @@ def test_a_module_is_pruned_trained_saved_and_loaded(tmp_path: Path) -> None:
     accuracy = {name: float(value) for name, value in part.items()}
     assert list(accuracy) == ["trained", "pruned", "fine-tuned", "loaded"]
     assert accuracy["trained"] > 95
-    assert accuracy["pruned"] + 20 < accuracy["fine-tuned"] == accuracy["loaded"]
+    assert accuracy["pruned"] > 90  # repaired: without, it is near chance
+    assert accuracy["fine-tuned"] == accuracy["loaded"] >= accuracy["pruned"]
     assert "a module class: Stripes" in words
     assert not list(tmp_path.iterdir())
 

@@ -191,7 +191,8 @@ def _lenet5() -> Net:
     return Net("lenet-5-caffe", LeNet5, (20, 50, 800, 500), ("conv1", "conv2", "select", "fc1"), activations, layers)
 
 
-def _vgg16() -> Net:
+def _vgg16(name: str, part: int = 1) -> Net:
+    """Return VGG-16 with all widths divided by ``part``."""
     layers: list[Layer] = []
     units: list[str] = []
     activations, position = [], 0
@@ -205,13 +206,24 @@ def _vgg16() -> Net:
             activations.append(side * side + (side // 2) ** 2 * pooled)
             position += 4 if pooled else 3
     layers += [Layer("fc1", count - 1, count), Layer("fc2", count, None)]
-    full = (64,) * 2 + (128,) * 2 + (256,) * 3 + (512,) * 7
-    return Net("vgg-16", VGG16, full, (*units, "fc1"), (*activations, 1), tuple(layers), channels=3)
+    full = tuple(n // part for n in (64,) * 2 + (128,) * 2 + (256,) * 3 + (512,) * 7)
+
+    def make(widths: Widths = full, *, select: bool = False) -> nn.Module:
+        if select:
+            raise ValueError("nothing of VGG-16 but its own layers is chosen from")
+        return VGG16(widths)
+
+    return Net(name, make, full, (*units, "fc1"), (*activations, 1), tuple(layers), channels=3)
 
 
 NETS = {
-    net.name: net for net in (_dense("lenet-300-100", 300, 100), _dense("lenet-500-300", 500, 300), _lenet5(), _vgg16())
-}
+    net.name: net
+    for net in (
+        _dense("lenet-300-100", 300, 100), _dense("lenet-500-300", 500, 300), _lenet5(), _vgg16("vgg-16"),
+        _vgg16("vgg-16-quarter", 4),
+    )
+}  # fmt: skip
+"""The networks by name; "vgg-16-quarter" has a quarter of VGG-16's channels, and a sixteenth of its work."""
 
 
 def parameters(module: nn.Module) -> int:

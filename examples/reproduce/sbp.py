@@ -64,7 +64,7 @@ def pruned(run: Run, recipe: Recipe, seed: int) -> nn.Module:
 
 def absorbed(module: Any) -> nn.Module:
     """Move the means of gates before the selection into the weights behind it: it is only a selection then."""
-    if isinstance(module.select, nn.Linear):
+    if isinstance(getattr(module, "select", None), nn.Linear):
         weight = module.select.weight
         with torch.no_grad():
             module.fc1.weight *= weight.sum(dim=1)

@@ -42,9 +42,9 @@ def pruned(run: Run, recipe: Recipe, seed: int) -> nn.Module:
     The inputs that are chosen are the model's own, or elements of a flattened map (``nets.py``).
     """
     net = recipe.net
-    inner = net.units[0] != "select"
+    pixels, inner = net.units[0] == "select", "select" in net.units[1:]
     method = VIB(
-        data=run.data.train.arrays, labels="labels", gate_inputs=not inner, epochs=run.pick(recipe.epochs, 2),
+        data=run.data.train.arrays, labels="labels", gate_inputs=pixels, epochs=run.pick(recipe.epochs, 2),
         kl=run.pick(recipe.strength) / len(run.data.train), batch_size=run.pick(recipe.batch, 20), lr=recipe.rate,
         gate_lr=recipe.gate_rate, holdout=0.0, seed=seed,
     )  # fmt: skip

@@ -21,7 +21,7 @@ class File:
     """A file to be written: its path and its content in pieces, read once."""
 
     path: Path
-    chunks: Iterable[bytes] = field(repr=False)
+    chunks: Iterable[bytes | memoryview] = field(repr=False)
 
 
 def check_target(path: Path, *, force: bool = False, protect: Sequence[Path] = ()) -> Path:

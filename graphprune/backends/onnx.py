@@ -8,6 +8,7 @@ ONNX writes it down.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import onnx
@@ -18,6 +19,7 @@ from ..coupling import couple, parameter_dims
 from ..errors import PlanError
 from ..families.facts import Derived, Dims, Facts, Mend, Repad, Reselect, SizeAttribute, SizesInput
 from ..frontends.onnx import OnnxSource
+from ..frontends.onnx_scopes import Scope
 from ..frontends.onnx_sizes import reshaped
 from ..frontends.onnx_values import slice_of
 from ..frontends.tensors import copy_fields
@@ -26,8 +28,9 @@ from ..groups import Groups, IntArray
 from ..layout import Kept, kept_by
 from ..plan import Plan
 from ..uncollected import uncollected
-from .onnx_constants import ConstantEdits, uses_of
-from .onnx_protos import add_initializer, add_node, drop_unused, set_attribute, stored_as
+from .onnx_constants import ConstantEdits, Edited, uses_of
+from .onnx_nested import FlatEdits, Write, Written, restored, write_back
+from .onnx_protos import add_initializer, drop_unused, set_attribute, stored_as
 from .onnx_values import changed_values, corrections
 
 TO_THE_END = np.iinfo(np.int32).max
@@ -52,9 +55,11 @@ class _Rewriter:
     def __init__(self, graph: Graph, facts: Facts, kept: Kept) -> None:
         self.graph, self.facts, self.kept = graph, facts, kept
         self.source: OnnxSource = graph.source
-        self.model = self.source.model
+        self.model = self.source.model if self.source.expansion is None else self.source.given
         self.opset = next((o.version for o in self.model.opset_import if o.domain in ("", "ai.onnx")), 1)
         self.taken = set(graph.tensors) | {n.proto.name for n in self.source.operations}
+        if self.source.expansion is not None:
+            self.taken = self.taken.union(*(scope.names for scope in self.source.expansion.main.below()))
         self.constants = ConstantEdits(self.source.constants, uses_of(self.source.operations, graph.outputs))
         self.edited: dict[int, onnx.NodeProto] = {}
         self.before: dict[int, list[onnx.NodeProto]] = {}
@@ -67,7 +72,8 @@ class _Rewriter:
             for k, n in enumerate(self.source.operations)
             if n.op == "Concat" and n.outputs[0] in graph.known
         }
-        self.respelled: dict[tuple[str, bytes], str] = {}
+        self.respelled: dict[tuple[str, bytes, int], str] = {}
+        self.scope_of: dict[int, Scope] | None = None
         self.arguments: dict[tuple[int, int], Array] = {}
         """What arguments of nodes (node, input) have become so far: each axis that is cut edits its own entry."""
 
@@ -75,6 +81,7 @@ class _Rewriter:
         self.changed = changed_values(self.graph, self.facts, self.kept)
         self._slice_parameters()
         self._drop_branches()
+        self._pick_shared()
         for k, node in enumerate(self.graph.nodes):
             if self._proto_index(k) in self.dropped | self.replaced:
                 continue
@@ -128,7 +135,7 @@ class _Rewriter:
             bias = np.broadcast_to(bias, out.shape[axis]) if index is None or bias.size == 1 else bias[index]
             scale = self.source.operations[at].attrs.get("beta", 1.0) if node.op == "Gemm" else 1.0
             value = (bias * scale).astype(dtype).reshape(spread)
-        constant = helper.make_node("Constant", [], [out.name], name=self.model.graph.node[at].name)
+        constant = helper.make_node("Constant", [], [out.name], name=self.source.operations[at].proto.name)
         constant.attribute.append(helper.make_attribute("value", numpy_helper.from_array(value)))
         self.edited[at] = constant
         self.replaced.add(at)
@@ -141,6 +148,22 @@ class _Rewriter:
             if indices:
                 uses = self.constants.users.get(name, ()) if use is None else [(self._proto_index(use[0]), use[1])]
                 self.constants.cut(name, uses, indices)
+
+    def _pick_shared(self) -> None:
+        """Let every node pick its part of a stored vector that several share behind a scale."""
+        for (k, place), dims in self.facts.of_use.items():
+            name, at = self.graph.nodes[k].inputs[place], self._proto_index(k)
+            if dims is None or name in self.source.constants or at in self.dropped | self.replaced:
+                continue
+            for axis, dim in enumerate(dims):
+                index = self.kept.index(dim)
+                if index is not None:
+                    proto = self._proto(k)
+                    stored = self.constants.new(f"{name}.index", index, self.taken)
+                    result = self.constants.reserve(f"{name}.picked", self.taken)
+                    gather = helper.make_node("Gather", [proto.input[place], stored], [result], name=result, axis=axis)
+                    self.before.setdefault(at, []).append(gather)
+                    proto.input[place] = result
 
     # Nodes ----------------------------------------------------------------------------------------------------------
 
@@ -275,13 +298,13 @@ class _Rewriter:
 
     def _mend_selection(self, k: int, node: Node, mend: Reselect) -> set[int]:
         picks = self._picks(mend)
-        if node.op == "Gather":
+        if node.op in ("Gather", "GatherND"):
             name = node.inputs[1]
             if picks is not None and name is not None:
                 current, _ = self._argument(k, node, 1, "")
                 assert current is not None
                 index = picks.astype(current.dtype)
-                self._give_vector(k, 1, name, index if current.ndim else index.reshape(()))
+                self._give_vector(k, 1, name, index.reshape((-1,) * min(current.ndim, 1) + (1,) * (current.ndim - 1)))
             return {1}
         if picks is not None:
             self._mend_slice(k, node, mend, picks)
@@ -372,7 +395,7 @@ class _Rewriter:
         picks = self._picks(mend)
         index = mend.index if picks is None else picks
         run = self.source.origin[k]
-        last = self.model.graph.node[run[-1]]
+        last = self.source.operations[run[-1]].proto
         name = self.constants.new(f"{node.outputs[0]}.index", index, self.taken)
         gather = helper.make_node("Gather", [node.inputs[0], name], list(last.output), name=last.name, axis=mend.axis)
         self.edited[run[-1]] = gather
@@ -408,6 +431,8 @@ class _Rewriter:
         if name not in self.concats:
             return False
         at, (where, entries) = self._proto_index(k), self.concats[name]
+        if self._home(at) is not self._home(where):  # names of a function are not seen outside, nor others inside
+            return False
         parts = [self._value_now(n) for n in entries]
         pieces = np.split(wanted, np.cumsum([np.size(p) for p in parts])[:-1])
         stale = [i for i, (a, b) in enumerate(zip(parts, pieces, strict=True)) if not np.array_equal(a, b)]
@@ -416,16 +441,25 @@ class _Rewriter:
         if self.constants.users[name] == [(at, place)]:
             self._edit_entries(where, {i: pieces[i] for i in stale})
             return True
-        key = (name, wanted.tobytes())
+        key = (name, wanted.tobytes(), at if self.source.expansion is not None else -1)  # a body's is not seen outside
         if key not in self.respelled:
             copy = onnx.NodeProto()
-            copy.CopyFrom(self.model.graph.node[where])
+            copy.CopyFrom(self.source.operations[where].proto)
             copy.output[0] = copy.name = self.respelled[key] = self.constants.reserve(f"{name}.pruned", self.taken)
             for i in stale:
                 copy.input[i] = self.constants.new(f"{name}.entry", pieces[i], self.taken)
             self.before.setdefault(at, []).append(copy)
         self._proto(k).input[place] = self.respelled[key]
         return True
+
+    def _home(self, at: int) -> Scope | None:
+        """Return the function's call, or the main graph, that an operation lies in; None where there is only one."""
+        expansion = self.source.expansion
+        if expansion is None:
+            return None
+        if self.scope_of is None:
+            self.scope_of = {where: expansion.scopes[k].home for k, where in enumerate(self.source.places)}
+        return self.scope_of[at]
 
     def _edit_entries(self, where: int, pieces: Mapping[int, Array]) -> None:
         for i, piece in pieces.items():
@@ -458,19 +492,17 @@ class _Rewriter:
                 if at not in self.dropped | self.replaced:
                     self._edit(at).input[place] = edited.name
         small = onnx.ModelProto()
-        copy_fields(self.model, small, skip={"graph"})
+        copy_fields(self.model, small, skip={"graph", "functions"})
         graph, old = small.graph, self.model.graph
         copy_fields(old, graph, skip={"node", "initializer", "value_info", "input"})
-        for at, node in enumerate(self.source.operations):
-            graph.node.extend(self.before.get(at, ()))
-            if at not in self.dropped:
-                stored = in_place.get(node.outputs[0]) if node.op == "Constant" else None
-                add_node(graph, self.edited.get(at, node.proto), stored)
+        written = self._nodes(in_place, copies)
+        graph.node.extend(written.nodes)
+        small.functions.extend(written.functions)
         for tensor in old.initializer:
             add_initializer(graph, tensor, in_place.get(tensor.name))
-        for edited in copies:
-            edited.write(graph.initializer.add())
-        graph.initializer.extend(self.constants.fresh.values())
+        new = self._new(copies)
+        for name in written.needed:
+            new[name](graph.initializer.add())
         for value in old.input:
             graph.input.append(stored_as(value, in_place[value.name]) if value.name in in_place else value)
         if self.model.ir_version < 4:  # there, every initializer is an input that callers may leave out
@@ -485,10 +517,38 @@ class _Rewriter:
         drop_unused(small, self._left())
         return small
 
+    def _new(self, copies: Sequence[Edited]) -> dict[str, Write]:
+        """Return what writes each constant that the model does not have yet."""
+        fresh: dict[str, Write] = {name: partial(_copy, tensor) for name, tensor in self.constants.fresh.items()}
+        return {**{edited.name: edited.write for edited in copies}, **fresh}
+
+    def _nodes(self, in_place: Mapping[str, Edited], copies: Sequence[Edited]) -> Written:
+        """Return the nodes of the graph, and the functions, with all edits."""
+        expansion, new = self.source.expansion, self._new(copies)
+        if expansion is not None:
+            at = {where: k for k, where in enumerate(self.source.places)}
+            edits = FlatEdits(
+                {at[w]: n for w, n in self.edited.items()}, {at[w]: n for w, n in self.before.items()},
+                frozenset(at[w] for w in self.dropped), in_place, new, self._is_changed, self._typed_as,
+                self.source.dtypes,
+            )  # fmt: skip
+            return write_back(self.model, expansion.main, expansion.operations, edits)
+        nodes: list[onnx.NodeProto] = []
+        for at_, node in enumerate(self.source.operations):
+            nodes.extend(self.before.get(at_, ()))
+            if at_ not in self.dropped:
+                stored = in_place.get(node.outputs[0]) if node.op == "Constant" else None
+                nodes.append(restored(self.edited.get(at_, node.proto), stored))
+        return Written(nodes, list(self.model.functions), list(new))
+
+    def _is_changed(self, name: str) -> bool:
+        dims = self.facts.of_tensor.get(name)
+        return dims is not None and self.kept.changes(dims)
+
     def _edit(self, at: int) -> onnx.NodeProto:
         if at not in self.edited:
             copy = onnx.NodeProto()
-            copy.CopyFrom(self.model.graph.node[at])
+            copy.CopyFrom(self.source.operations[at].proto)
             self.edited[at] = copy
         return self.edited[at]
 
@@ -500,7 +560,11 @@ class _Rewriter:
 
     def _typed(self, value: onnx.ValueInfoProto) -> onnx.ValueInfoProto:
         """Return a declared type with the cut sizes."""
-        dims: Dims | None = self.facts.of_tensor.get(value.name)
+        return self._typed_as(value, value.name)
+
+    def _typed_as(self, value: onnx.ValueInfoProto, name: str) -> onnx.ValueInfoProto:
+        """Return a declared type with the cut sizes of a tensor that the graph knows by another name."""
+        dims: Dims | None = self.facts.of_tensor.get(name)
         if dims is None or not self.kept.changes(dims):
             return value
         result = onnx.ValueInfoProto()
@@ -509,3 +573,7 @@ class _Rewriter:
             if declared.HasField("dim_value") and self.kept.index(dim) is not None:
                 declared.dim_value = self.kept.size(dim)
         return result
+
+
+def _copy(source: onnx.TensorProto, target: onnx.TensorProto) -> None:
+    target.CopyFrom(source)

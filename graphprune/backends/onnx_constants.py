@@ -9,11 +9,11 @@ import numpy as np
 import onnx
 from onnx import TensorProto, numpy_helper
 
+from ..frontends.mapped import PACKED, Cut, array_of, is_mapped, write_cut
 from ..frontends.onnx_context import Operation
 from ..graph import Array
 from ..groups import IntArray
 
-Cut = tuple[tuple[int, bytes], ...]
 Use = tuple[int, int]
 """(position of the node in the model, position of the input)"""
 
@@ -39,8 +39,9 @@ class Edited:
 
     def write(self, target: TensorProto) -> None:
         """Write type, name, documentation and the new value into an empty tensor."""
-        packed = self.source.data_type in (TensorProto.INT4, TensorProto.UINT4, TensorProto.FLOAT4E2M1)
-        if packed:
+        if isinstance(self.wish, tuple) and is_mapped(self.source):
+            write_cut(self.source, target, self.wish)
+        elif self.source.data_type in PACKED:
             target.CopyFrom(numpy_helper.from_array(self._value()))
         else:
             target.raw_data = self._value().tobytes()
@@ -55,7 +56,7 @@ class Edited:
     def _value(self) -> Array:
         if not isinstance(self.wish, tuple):
             return self.wish
-        array: Array = numpy_helper.to_array(self.source)
+        array = array_of(self.source)
         # Whole rows first: they are contiguous, and the later axes then have less to move.
         for axis, raw in self.wish:
             array = array.take(np.frombuffer(raw, np.int64), axis=axis)
@@ -121,7 +122,8 @@ def uses_of(operations: Sequence[Operation], outputs: Iterable[str]) -> dict[str
     for k, node in enumerate(operations):
         for place, name in enumerate(node.inputs):
             if name:
-                users.setdefault(name, []).append((k, place))
+                fixed = node.control is not None and (place >= len(node.proto.input) or node.control.kind != "choose")
+                users.setdefault(name, []).append((k, -1 if fixed else place))
         for name in used_in_bodies(node.proto) if node.bodies else ():
             users.setdefault(name, []).append((k, -1))
     return users

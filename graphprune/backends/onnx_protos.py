@@ -8,7 +8,6 @@ from typing import Any
 import onnx
 from onnx import helper
 
-from ..frontends.tensors import copy_fields
 from .onnx_constants import Edited, used_in_bodies
 
 
@@ -20,16 +19,6 @@ def stored_as(value: onnx.ValueInfoProto, edited: Edited) -> onnx.ValueInfoProto
         if declared.dim_value != size:
             declared.dim_value = size
     return result
-
-
-def add_node(graph: onnx.GraphProto, node: onnx.NodeProto, edited: Edited | None) -> None:
-    """Add a node to a graph; a Constant node with its edited value, any other as it is."""
-    if edited is None:
-        graph.node.append(node)
-        return
-    copy = graph.node.add()
-    copy_fields(node, copy, skip={"attribute"})
-    edited.write(copy.attribute.add(name="value", type=onnx.AttributeProto.TENSOR).t)
 
 
 def add_initializer(graph: onnx.GraphProto, tensor: onnx.TensorProto, edited: Edited | None) -> None:

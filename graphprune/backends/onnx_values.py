@@ -7,7 +7,7 @@ import numpy as np
 from ..errors import GraphpruneError
 from ..families.facts import Facts
 from ..frontends.onnx import OnnxSource
-from ..frontends.onnx_values import KERNELS
+from ..frontends.onnx_values import KERNELS, split
 from ..graph import Array, Graph
 from ..layout import Kept
 
@@ -38,12 +38,21 @@ def changed_values(graph: Graph, facts: Facts, kept: Kept) -> dict[str, Array]:
             cut = shape[attrs.get("start", 0) : attrs.get("end")]
             result = np.array(int(np.prod(shape)) if node.op == "Size" else cut, np.int64)
         elif any(name in changed for name in node.inputs):
-            result = KERNELS[node.op]([value(n) if n else None for n in node.inputs], attrs)
+            values = [value(n) if n else None for n in node.inputs]
+            if node.op == "Split":
+                parts = split(values, attrs, len(node.outputs))
+                changed |= {n: p for n, p in zip(node.outputs, parts, strict=True) if _differs(graph, n, p)}
+                continue
+            result = KERNELS[node.op](values, attrs)
         else:
             continue
-        if not np.array_equal(result, graph.known[node.outputs[0]].value):
+        if _differs(graph, node.outputs[0], result):
             changed[node.outputs[0]] = result
     return changed
+
+
+def _differs(graph: Graph, name: str, value: Array) -> bool:
+    return not np.array_equal(value, graph.known[name].value)
 
 
 def corrections(

@@ -10,13 +10,15 @@ from .finetune import finetune
 from .inspect import inspect
 from .passes import passes
 from .prune import prune
+from .stats import stats
+from .sweep import sweep
 
 if TYPE_CHECKING:
     from cyclopts import App, CycloptsError
 
 SEE_HELP = "for example: graphprune model.onnx --budget 0.5 (graphprune --help says more)"
 CODES = {"coercion": "bad-value"}
-COMMANDS = ("finetune", "inspect", "passes")
+COMMANDS = ("finetune", "inspect", "passes", "stats", "sweep")
 SUGGESTION = re.compile(r"\s*(Did you mean .*?\?)(?=\s|$)")
 
 
@@ -34,6 +36,8 @@ def build() -> App:
     app.command(finetune)
     app.command(inspect)
     app.command(passes)
+    app.command(stats)
+    app.command(sweep)
     return app
 
 

@@ -119,10 +119,10 @@ def _inputs(loaded: Loaded, teacher: Loaded | None, options: FinetuneOptions) ->
 def _check_outputs(loaded: Loaded, teacher: Loaded | None, output: Path, options: FinetuneOptions) -> None:
     """Make sure before any long work that everything can be written."""
     from ..backends.files import check_target
-    from ..backends.save import data_path
+    from ..backends.save import data_paths
 
     inputs = _inputs(loaded, teacher, options)
-    outputs = [output, *([data_path(output)] if loaded.external else []), *filter(None, [options.report])]
+    outputs = [output, *data_paths(output, loaded.external), *filter(None, [options.report])]
     targets = [check_target(path, force=options.force, protect=inputs) for path in outputs]
     if options.checkpoint is not None:
         targets.append(check_target(options.checkpoint, force=True, protect=inputs))

@@ -11,6 +11,8 @@ MAIN = """\
 usage: graphprune MODEL --budget BUDGET [-o OUT] [options]
        graphprune inspect MODEL     groups with sizes and members, frozen axes, costs per node
        graphprune passes            the methods, and what each needs
+       graphprune sweep MODEL       what several budgets cost, measured: a table, a curve
+       graphprune stats MODEL       what layers read on samples, in a file; in parts, merged
        graphprune finetune MODEL    train a pruned model to do what its original does
 
 Prune an ONNX model: remove channels, neurons and heads until it fits a budget, check that
@@ -28,15 +30,24 @@ what to keep
   --min-width N         units that every group keeps at least (default 1)
   --multiple N|auto     keep widths that are multiples of N (default auto: as kernels like)
   --allow-inexact       also prune across normalisations, whose statistics then change
+  --prune KINDS         prune these kinds of units only: channels, neurons (or ffn), heads,
+                        head-dims, hidden; several with commas or repeated
 
 how
-  --method NAME         how units are scored (default magnitude); graphprune passes lists them
-  --data DATA           samples for methods that need them: an .npz (arrays by input name) or
-                        .npy file, a folder of those or of images, or module:function
+  --method NAME         how units are scored; graphprune passes lists the methods
+                        (default auto: obs with --data, magnitude without)
+  --data DATA           samples, labelled or not: an .npz (arrays by input name) or .npy file,
+                        a folder of those or of images, or module:function; used by methods
+                        that learn from data, to repair what is left, and to tell the cost
+  --repair HOW          least-squares: fit the weights that are left to what the original
+                        computes on --data; bias: fit biases alone; none; auto (default):
+                        least-squares, where the method does not change weights itself
+  --holdout FRACTION    of --data, kept to measure on what pruning cost (default: a fifth, at
+                        most 512 samples)
   --preprocess WAY      of images: imagenet, clip, or a JSON or TOML file
   --labels NAME         the array of labels (default: labels, label, y, target or targets)
   --loss NAME           auto, kl, mse, ce, or module:function: what methods differentiate
-  --samples N           use only the first N samples
+  --samples N           show methods and repair only the first N samples (repair: 256)
   --option KEY=VALUE    another of the method's options, such as beta=231; may be repeated;
                         graphprune passes METHOD lists them
   --steps N             approach the budget in N steps, scores taken anew in between
@@ -72,6 +83,7 @@ multiply-accumulates and parameters of every node.
 
   --keep PATTERN        protect nodes and tensors whose names match, as when pruning
   --allow-inexact       also open groups that cross normalisations
+  --prune KINDS         open these kinds of groups only, such as heads,ffn
   --input-shape NAME=1,3,224,224
                         sizes to count costs with, for inputs with dynamic axes
   --json                print JSON on stdout
@@ -138,7 +150,87 @@ what is written
   -h, --help            print this
 """
 
-TEXTS = {"finetune": FINETUNE, "inspect": INSPECT, "passes": PASSES}
+SWEEP = """\
+usage: graphprune sweep MODEL --data DATA [--budgets 0.9..0.3] [options]
+
+Prune a model to several budgets and measure what each costs: how much of the original's
+answers stays, on samples that nothing was chosen by. No model is written.
+
+  graphprune sweep model.onnx --data calib.npz --svg curve.svg
+
+what to measure
+  --budgets BUDGETS     a range of 7 budgets, 0.9..0.3 (default), of N, 0.9..0.3/N, or single
+                        ones with commas; params=0.9..0.5 limits something else
+  --data DATA           samples: as when pruning; without it, random inputs alone
+  --holdout FRACTION    of --data, kept to measure on (default: a fifth, at most 512 samples)
+  --preprocess WAY      of images: imagenet, clip, or a JSON or TOML file
+  --labels NAME         the array of labels (default: labels, label, y, target or targets)
+
+how models are pruned
+  --method NAME         how units are scored, as when pruning
+  --repair HOW          least-squares, bias, none or auto, as when pruning
+  --loss NAME           auto, kl, mse, ce, or module:function: what methods differentiate
+  --samples N           show methods and repair only the first N samples (repair: 256)
+  --option KEY=VALUE    another of the method's options; may be repeated
+  --keep PATTERN        protect nodes and tensors whose names match; may be repeated
+  --min-width N         units that every group keeps at least (default 1)
+  --multiple N|auto     keep widths that are multiples of N (default auto: as kernels like)
+  --allow-inexact       also prune across normalisations, whose statistics then change
+  --prune KINDS         prune these kinds of units only, such as heads,ffn
+  --seed N              seed of all that is random (default 0)
+  --input-shape NAME=1,3,224,224
+                        sizes to count costs with, for inputs with dynamic axes
+
+what is written
+  --svg FILE            the curve, as a picture
+  --report FILE         all points with their widths, as JSON
+  --force               overwrite files that exist (never the input)
+  --json                print JSON on stdout, words on stderr
+  -q, --quiet           print nothing but errors
+  -v, --verbose         print every step
+  -h, --help            print this
+"""
+
+STATS = """\
+usage: graphprune stats MODEL [--data DATA] [-o FILE] [options]
+
+Run a model once over samples and write the first and second moments of what its layers
+read: what scores and repair without training stand on. Parts that several processes or
+machines take of the same samples add up to the whole.
+
+  graphprune stats model.onnx --data calib --shard 2/8     the second of eight parts
+  graphprune stats model.onnx --merge model.stats.*of8.npz puts them together
+  torchrun --nproc-per-node 8 -m graphprune stats ...      the eight parts at once
+
+what to look at
+  --data DATA           samples: an .npz (arrays by input name) or .npy file, a folder of those
+                        or of images, or module:function; without, they are made up
+  --preprocess WAY      of images: imagenet, clip, or a JSON or TOML file
+  --samples N           only the first N samples
+  --rows N              rows of a layer over all samples, at most; 0 takes all there are
+                        (default 8192)
+  --shard K/N           only the K-th of N parts of the samples, K from 1
+  --merge FILES         add up these files instead
+  --allow-inexact       also look at groups that cross normalisations, as when pruning
+  --input-shape NAME=1,3,224,224
+                        sizes to count costs with, for inputs with dynamic axes
+
+how
+  --batch-size N        samples that run at once (default: as many as fit 256 MB)
+  --provider NAME       onnxruntime's, such as CUDAExecutionProvider (default: the CPU's)
+  --seed N              seed of which rows are taken (default 0)
+
+what is written
+  -o, --output FILE     the statistics (default MODEL.stats.npz beside the model, of a part
+                        MODEL.stats.KofN.npz)
+  --force               overwrite a file that exists (never the model)
+  --json                print what was taken as JSON on stdout, words on stderr
+  -q, --quiet           print nothing but errors
+  -v, --verbose         print every step
+  -h, --help            print this
+"""
+
+TEXTS = {"finetune": FINETUNE, "inspect": INSPECT, "passes": PASSES, "stats": STATS, "sweep": SWEEP}
 
 
 def wanted(arguments: Sequence[str]) -> str | None:

@@ -21,16 +21,19 @@ SCHEMA = "graphprune.inspect/1"
 
 
 def inspect(
-    model: Path, /, *, keep: Many = None, allow_inexact: Switch = False, input_shape: Many = None, json: Switch = False,
-    quiet: Quiet = False, verbose: Verbose = False,
+    model: Path, /, *, keep: Many = None, allow_inexact: Switch = False, prune: Many = None,
+    input_shape: Many = None, json: Switch = False, quiet: Quiet = False, verbose: Verbose = False,
 ) -> int:  # fmt: skip
     """Show the groups with their sizes and members, the frozen axes with reasons, MACs and parameters per node."""
     shapes = input_shapes(input_shape or ())
     with progress(quiet=quiet, verbose=verbose) as step:
+        from ..kinds import wanted_kinds
         from ..pipeline.run import Settings, open_model, read
 
         source = read(model, step)
-        settings = Settings(keep=tuple(keep or ()), allow_inexact=allow_inexact, input_shapes=shapes)
+        settings = Settings(
+            keep=tuple(keep or ()), allow_inexact=allow_inexact, input_shapes=shapes, prune=wanted_kinds(prune or ())
+        )
         with source.runnable(always=True):
             opened = open_model(source, settings, step)
     facts = describe(opened.graph, opened.groups)
@@ -48,11 +51,18 @@ def inspect(
 def describe(graph: Graph, groups: Groups) -> dict[str, Any]:
     """Return costs, groups, frozen axes and costs per node as plain data."""
     from ..costing import node_costs
+    from ..kinds import counted
 
     full = {metric: round(value) for metric, value in groups.costs.full.items()}
     rows = zip(graph.nodes, node_costs(graph, groups.layout.facts), strict=True)
     nodes = [{"name": node.name, "op": node.op, "macs": m, "params": p} for node, (m, p) in rows]
-    return {"costs": full, "groups": [_group(g) for g in groups.groups], "frozen": _frozen(groups), "nodes": nodes}
+    return {
+        "costs": full,
+        "kinds": counted(groups.groups),
+        "groups": [_group(g) for g in groups.groups],
+        "frozen": _frozen(groups),
+        "nodes": nodes,
+    }
 
 
 def _group(group: Group) -> dict[str, Any]:
@@ -83,6 +93,7 @@ def in_words(facts: dict[str, Any], *, verbose: bool = False) -> Iterator[Table 
         more = f" and {len(members) - len(shown)} more" if len(members) > len(shown) else ""
         table.add_row(group["id"], group["kind"], ", ".join(shown) + more, str(group["size"]))
     yield table
+    yield "Kinds, for --prune: " + (", ".join(f"{kind} ({n})" for kind, n in facts["kinds"].items()) or "none")
     yield from frozen_lines([(f["tensor"], f["axis"], f["reason"]) for f in facts["frozen"]], verbose=verbose)
     table = plain_table("node", "operator", "MACs", "parameters", left=2)
     for node in facts["nodes"]:

@@ -6,11 +6,15 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
 from ..errors import UsageError
+
+if TYPE_CHECKING:
+    from ..pipeline.calibration import Calibration
+    from ..pipeline.run import Settings
 
 Switch = Annotated[bool, Parameter(negative=())]
 Many = Annotated[list[str] | None, Parameter(negative=())]
@@ -20,29 +24,25 @@ Verbose = Annotated[bool, Parameter(name=("--verbose", "-v"), negative=())]
 
 @Parameter(name="*")
 @dataclass(frozen=True)
-class Options:
-    """Options of the pruning command, as given; ``help.MAIN`` says what each does."""
+class Choosing:
+    """The options of all commands that choose units, as given; ``help.MAIN`` says what each does."""
 
-    budget: Many = None
-    output: Annotated[Path | None, Parameter(name=("--output", "-o"))] = None
-    method: str = "magnitude"
+    method: str = "auto"
     data: str | None = None
     labels: str | None = None
     preprocess: str | None = None
     loss: str | None = None
     samples: int | None = None
+    holdout: float | None = None
+    repair: Literal["auto", "none", "bias", "least-squares"] = "auto"
     option: Many = None
-    steps: int = 1
-    epochs: int = 0
     seed: int = 0
     min_width: int = 1
     multiple: str = "auto"
     keep: Many = None
     allow_inexact: Switch = False
+    prune: Many = None
     report: Path | None = None
-    save_plan: Path | None = None
-    plan: Path | None = None
-    dry_run: Switch = False
     json: Switch = False
     input_shape: Many = None
     force: Switch = False
@@ -50,16 +50,64 @@ class Options:
     verbose: Verbose = False
 
 
-def method_options(options: Options) -> dict[str, Any]:
-    """Return the options that are the method's own, those that are given; what training uses need not be its.
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Options(Choosing):
+    """Options of the pruning command."""
+
+    budget: Many = None
+    output: Annotated[Path | None, Parameter(name=("--output", "-o"))] = None
+    steps: int = 1
+    epochs: int = 0
+    save_plan: Path | None = None
+    plan: Path | None = None
+    dry_run: Switch = False
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class SweepOptions(Choosing):
+    """Options of the sweep; ``help.SWEEP`` says what each does."""
+
+    budgets: Many = None
+    svg: Path | None = None
+
+
+def calibration(options: Choosing) -> Calibration:
+    """Return the samples and what is done with them; their values are checked with the other settings."""
+    from ..pipeline.calibration import Calibration
+
+    return Calibration(
+        options.data, options.labels, options.preprocess, options.samples, options.holdout, options.repair, options.seed
+    )  # fmt: skip
+
+
+def settings_of(options: Choosing, **more: Any) -> Settings:
+    """Return what a run is asked to do; raises GraphpruneError for values that make no sense for any model."""
+    from ..kinds import wanted_kinds
+    from ..pipeline.run import Settings
+
+    if options.min_width < 0:
+        hint = "give the least number of units a group may keep"
+        raise UsageError("bad-width", f"{options.min_width} is negative", where="--min-width", hint=hint)
+    return Settings(
+        method=options.method, options=method_options(options, training=bool(more.get("train"))), seed=options.seed,
+        min_width=options.min_width, multiple=alignment(options.multiple), keep=tuple(options.keep or ()),
+        allow_inexact=options.allow_inexact, input_shapes=input_shapes(options.input_shape or ()),
+        prune=wanted_kinds(options.prune or ()), calibration=calibration(options), **more,
+    )  # fmt: skip
+
+
+def method_options(options: Choosing, *, training: bool = False) -> dict[str, Any]:
+    """Return the options that are the method's own, those that are given; what ``training`` uses need not be its.
 
     Raises UsageError for an --option that is no KEY=VALUE, or given twice.
     """
     from ..registry import options_of
 
-    given = {name: getattr(options, name) for name in ("data", "labels", "preprocess", "loss", "samples")}
-    known = options_of(options.method) if options.epochs else given
-    named = {name: value for name, value in given.items() if value is not None and name in known}
+    named: dict[str, Any] = {}
+    if options.loss is not None and ("loss" in options_of(calibration(options).method(options.method)) or not training):
+        named["loss"] = options.loss
     for text in options.option or ():
         name, value = _key_value(text)
         if name in named:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import UsageError
-from .options import Options, alignment, default_output, input_shapes, method_options
+from .options import Options, calibration, default_output, settings_of
 from .output import emit
 from .progress import progress
 
@@ -46,19 +46,16 @@ def prune(model: Path, /, *, options: Options = DEFAULTS) -> int:
 def _settings(model: Path, options: Options) -> Settings:
     """Read what is wanted; raises GraphpruneError for values that make no sense for any model."""
     from ..budget import Budget
-    from ..pipeline.run import Settings, check_settings
+    from ..pipeline.run import check_settings
     from ..plan import Plan
 
-    multiple, shapes = alignment(options.multiple), input_shapes(options.input_shape or ())
-    if options.min_width < 0:
-        hint = "give the least number of units a group may keep"
-        raise UsageError("bad-width", f"{options.min_width} is negative", where="--min-width", hint=hint)
-    budget = Budget.parse(options.budget) if options.budget else None
-    plan = Plan.load(options.plan) if options.plan else None
-    settings = Settings(
-        budget, options.method, method_options(options), options.steps, options.seed, options.min_width, multiple,
-        tuple(options.keep or ()), options.allow_inexact, shapes, plan, _trainer(model, options),
-    )  # fmt: skip
+    settings = settings_of(
+        options,
+        budget=Budget.parse(options.budget) if options.budget else None,
+        steps=options.steps,
+        plan=Plan.load(options.plan) if options.plan else None,
+        train=_trainer(model, options),
+    )
     check_settings(settings)
     return settings
 
@@ -78,8 +75,8 @@ def _trainer(model: Path, options: Options) -> Train | None:
         from ..finetune import finetune
 
         trained, _ = finetune(
-            small, data=options.data, teacher=model, labels=options.labels, preprocess=options.preprocess,
-            loss=options.loss or "auto", epochs=options.epochs, seed=options.seed + step,
+            small, data=calibration(options).seen, teacher=model, loss=options.loss or "auto", epochs=options.epochs,
+            seed=options.seed + step,
         )  # fmt: skip
         return trained
 
@@ -89,10 +86,10 @@ def _trainer(model: Path, options: Options) -> Train | None:
 def _check_outputs(loaded: Loaded, output: Path, options: Options) -> None:
     """Make sure before any long work that everything can be written."""
     from ..backends.files import check_target
-    from ..backends.save import data_path
+    from ..backends.save import data_paths
 
     inputs = (*loaded.files, *filter(None, [options.plan]))
-    outputs = [output, *([data_path(output)] if loaded.external else []), options.report, options.save_plan]
+    outputs = [output, *data_paths(output, loaded.external), options.report, options.save_plan]
     targets = [check_target(p, force=options.force, protect=inputs) for p in outputs if p is not None]
     if len(set(targets)) < len(targets):
         words = "two of the files to be written have the same name"

@@ -28,7 +28,7 @@ def attributes_of(graph: Graph, node: int) -> Mapping[str, Any]:
 def _of_onnx(graph: Graph, node: int) -> dict[str, Any]:
     from ..frontends.onnx_values import attributes
 
-    proto = graph.source.model.graph.node[graph.source.origin[node][-1]]
+    proto = graph.source.operations[graph.source.origin[node][-1]].proto
     found = dict(attributes(proto))
     if proto.op_type == "Clip":
         for name, position in (("min", 1), ("max", 2)):

@@ -20,11 +20,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import linalg
 
 from ..graph import Array, Graph
 from ..groups import Groups, IntArray
 from ..layout import kept_by
+from ..repair.fit import Fit, least_squares
+from ..repair.layer import Layer, Targets
 from ..scores import FloatArray
 from .columns import Consumer, consumers_of, rows_of
 from .observe import Model, fetch, model_of
@@ -32,16 +33,6 @@ from .observe import Model, fetch, model_of
 if TYPE_CHECKING:
     from ..data import Samples
     from ..plan import Plan
-
-
-@dataclass(frozen=True)
-class Fit:
-    """New weights, shape (outputs, kept columns), what to add to the bias, shape (outputs,), and the parts missed."""
-
-    weights: FloatArray
-    shift: FloatArray
-    before: float
-    after: float
 
 
 Cut = tuple[Consumer, IntArray]
@@ -137,23 +128,14 @@ def solve(
 
     ``x`` holds the dense rows, shape (rows, columns), ``left`` the pruned network's kept columns of the same rows.
     """
-    old = weights[:, columns]
-    wanted = x @ weights.T
-    missing = wanted - left @ old.T
-    energy = max(float(np.square(wanted - wanted.mean(axis=0)).sum()), 1e-300)
-    before = float(np.square(missing).sum()) / energy
-    means = left.mean(axis=0), missing.mean(axis=0)
-    if centred:
-        left, missing = left - means[0], missing - means[1]
-    gram, cross = left.T @ left, left.T @ missing
-    scale = float(np.trace(gram)) / max(len(gram), 1)
-    change = np.zeros_like(old)
-    if scale > 0:
-        damped = gram + np.diag(np.full(len(gram), max(ridge, 1e-9) * scale))
-        change = linalg.solve(damped, cross, assume_a="pos", overwrite_a=True).T
-    rest = np.square(missing).sum() - 2 * (change.T * cross).sum() + ((change @ gram) * change).sum()
-    shift = means[1] - change @ means[0] if centred else np.zeros(len(old))
-    return Fit(old + change, shift, before, max(float(rest), 0.0) / energy)
+    wanted, n = x @ weights.T, len(x)
+    energy = max(float(np.square(wanted - wanted.mean(axis=0)).sum()) / n, 1e-300)
+    targets = Targets(wanted.T @ left / n, wanted.mean(axis=0), np.square(wanted).mean(axis=0))
+    none = np.full(len(columns), -1)
+    layer = Layer(weights[:, columns], left.T @ left / n, left.mean(axis=0), none, 0, centred, targets)
+    fit = least_squares(layer, none >= 0, max(ridge, 1e-9))
+    scale = layer.energy / energy
+    return Fit(fit.weights, fit.shift, fit.before * scale, fit.after * scale)
 
 
 def not_refit(graph: Graph, groups: Groups) -> dict[str, str]:

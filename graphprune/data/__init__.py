@@ -5,6 +5,7 @@ from __future__ import annotations
 from .opening import load_function, open_samples
 from .preprocess import Preprocess
 from .samples import Batch, Samples, Source
+from .share import Share
 from .spec import InputSpec, specs_of_arrays, specs_of_model
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "InputSpec",
     "Preprocess",
     "Samples",
+    "Share",
     "Source",
     "load_function",
     "open_samples",

@@ -19,6 +19,7 @@ from .images import decoder, open_images
 from .objects import collected, indexed, instance_of, to_array
 from .preprocess import Preprocess
 from .samples import Samples, Source, samples_of
+from .share import Share
 from .spec import InputSpec
 
 FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
@@ -40,6 +41,7 @@ def open_samples(
       are decompressed whole, and again for every visit when there are too many for 256 MB;
     - a folder of images, perhaps in class sub-folders, with ``preprocess`` "imagenet", "clip" or a file;
     - "module:function", which is called with nothing and returns any of these;
+    - a Share of any of these, which brings its own ``preprocess``;
     - Samples, an array, a dictionary of arrays with a batch axis, a torch Dataset or DataLoader, a Hugging Face
       Dataset (each item a sample), or an iterable of samples or batches, which is collected in memory.
 
@@ -50,6 +52,8 @@ def open_samples(
     Raises UsageError, naming the file and sample that does not fit and what was expected.
     """
     specs = tuple(inputs)
+    if isinstance(data, Share):
+        return data.of(open_samples(data.data, specs, labels=data.labels or labels, preprocess=data.preprocess))
     if isinstance(data, Samples):
         return _again(data, specs)
     if isinstance(data, (str, Path)):

@@ -20,6 +20,7 @@ def couple(node: Node, ins: list[Dims | None], outs: list[Dims], facts: Facts) -
     """Couple q with k along the head dimension, v with the output, and heads with repeated key/value heads."""
     attrs = node.attrs
     bound = bind(attrs["pattern"], [*ins[:3], outs[0]], facts, attrs["sizes"])
+    facts.attend([bound["g"], bound["r"]], [bound["d"], bound["e"]])
     heads = facts.new(facts.size[bound["g"]] * facts.size[bound["r"]])
     facts.product([heads], [bound["g"], bound["r"]])
     facts.freeze_all([[bound["s"], bound["t"]]], f"{node.op} compares positions of the sequence")

@@ -1,4 +1,7 @@
-"""Concat along ``axis``: the output's indices are the inputs', one after the other."""
+"""Concat along ``axis``: the output's indices are the inputs', one after the other.
+
+``attrs``: ``axis``, and ``data``, the positions of what is put together (all inputs unless given).
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ def couple(node: Node, ins: list[Dims | None], outs: list[Dims], facts: Facts) -
     """Map each input onto its stretch of the output along the axis; the other axes are the same."""
     axis, out = node.attrs["axis"], outs[0]
     start = 0
-    for dims in ins:
+    for dims in (ins[place] for place in node.attrs.get("data", range(len(ins)))):
         if dims is None:
             continue
         size = facts.size[dims[axis]]

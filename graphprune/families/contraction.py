@@ -28,8 +28,10 @@ def couple(node: Node, ins: list[Dims | None], outs: list[Dims], facts: Facts) -
         facts.freeze(bound[name], f"spatial axis of {node.op}")
     facts.macs[facts.index] = [[bound[name] for name in counted]]
     ranks = tuple(-1 if dims is None else len(dims) for dims in ins)
-    # Leaving a term out of the sum takes a zero on one side; the stored side is the cheaper one.
+    # Leaving a term out of the sum takes a zero on one side; the stored side is the cheaper one. Stored codes stay
+    # constants, though: onnxruntime may convert those, and then rounds otherwise than without.
     stored = len(node.inputs) > 1 and facts.graph.tensors[node.inputs[1] or ""].kind == "parameter"
+    stored = stored and "codes" not in attrs
     for place, axis, summed in _sums(operands, results, ranks):
         facts.role(place, axis, "consumer" if summed else "producer")
     for place, axis in _terms(operands, results, ranks, int(stored)):

@@ -106,7 +106,10 @@ class Contraction:
 
 @dataclass(frozen=True, slots=True)
 class Statistic:
-    """Node ``node`` takes a statistic over ``axes`` of its first input, so removing indices there is not exact."""
+    """Node ``node`` takes a statistic over ``axes``, so removing indices there is not exact.
+
+    A reduction's are axes of its first input, a normalisation's also of its first output.
+    """
 
     node: int
     axes: tuple[int, ...]
@@ -131,7 +134,10 @@ class Facts:
         self.macs: dict[int, list[Dims]] = {}
         self.roles: dict[tuple[int, int, int], Role] = {}
         self.contractions: list[Contraction] = []
+        self.ranges: list[Contraction] = []
         self.statistics: list[Statistic] = []
+        self.heads: Dims = []
+        self.depths: Dims = []
         self.index = -1
 
     # Dimensions -----------------------------------------------------------------------------------------------------
@@ -220,18 +226,41 @@ class Facts:
                 self.freeze(dim, reason)
 
     def statistic(self, axes: Sequence[int], dims: Sequence[Dim], reason: str) -> None:
-        """State that the node takes a statistic over these axes of its first input: removal there is not exact."""
+        """State that the node takes a statistic over these axes, see ``Statistic``: removal there is not exact."""
         for dim in dims:
             self.inexact.append(Remark(dim, None, reason, self.index))
         self.statistics.append(Statistic(self.index, tuple(axes), tuple(dims)))
 
     def mend(self, *mends: Mend) -> None:
-        """State what must change about the current node when indices are removed."""
+        """State what must change about the current node when indices are removed.
+
+        Sizes that the node reads, but that nothing here computed, cannot be changed: what they spell is frozen.
+        """
         self.mends.setdefault(self.index, []).extend(mends)
+        for mend in mends:
+            if isinstance(mend, SizesInput):
+                self._freeze_unfollowed(self.graph.nodes[self.index], mend)
+
+    def _freeze_unfollowed(self, node: Node, sizes: SizesInput) -> None:
+        name = node.inputs[sizes.position] if sizes.position < len(node.inputs) else None
+        if name is None or name in self.graph.known or self.graph.tensors[name].kind == "parameter":
+            return
+        for dim in sizes.dims:
+            if dim is not None and self.size[dim] > 1:
+                self.freeze(dim, f"{node.op} reads its size from tensor {name!r}")
 
     def contract(self, position: int, axis: int, dim: Dim) -> None:
         """State that the current node sums over an axis of an input."""
         self.contractions.append(Contraction(self.index, position, axis, dim))
+
+    def attend(self, heads: Iterable[Dim], depths: Iterable[Dim]) -> None:
+        """State which axes of an attention are heads, and which the depths of a head."""
+        self.heads.extend(heads)
+        self.depths.extend(depths)
+
+    def hide(self, position: int, axis: int, dim: Dim) -> None:
+        """State that the current node takes a range over all of an input, in which a removed index is a zero."""
+        self.ranges.append(Contraction(self.index, position, axis, dim))
 
     def role(self, position: int, axis: int, role: Role) -> None:
         """State what an axis of an input is to the current node, for scoring."""

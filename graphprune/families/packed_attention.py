@@ -12,7 +12,7 @@ import numpy as np
 from ..graph import Node
 from .facts import Dims, Facts, SizeAttribute, SizesInput
 
-MASK, ADDED = 3, 5
+MASK, CACHE, ADDED = 3, 4, 5
 ROWS, COLUMNS = 0, 1
 """The axes of the matrix: what is summed over, and what it makes."""
 
@@ -24,6 +24,7 @@ def couple(node: Node, ins: list[Dims | None], outs: list[Dims], facts: Facts) -
     assert data is not None
     assert weight is not None
     heads = facts.new(attrs["heads"])
+    facts.attend([heads], [])
     widths = []
     for depth in attrs["depths"]:
         width, part = facts.new(attrs["heads"] * depth), facts.new(depth)
@@ -40,6 +41,8 @@ def couple(node: Node, ins: list[Dims | None], outs: list[Dims], facts: Facts) -
     facts.same(data[0], out[0])
     facts.same(data[1], out[1])
     facts.freeze(data[1], f"{node.op} compares positions of the sequence")
+    if len(outs) > 1 or (len(ins) > CACHE and ins[CACHE] is not None):
+        facts.freeze_all([[heads], *outs[1:]], f"cache of {node.op}")
     added = ins[ADDED] if len(ins) > ADDED else None
     if added is not None:
         facts.same(added[1], heads)
@@ -52,6 +55,7 @@ def couple(node: Node, ins: list[Dims | None], outs: list[Dims], facts: Facts) -
     if attrs["listed"]:
         facts.mend(SizesInput(len(ins), tuple(widths), attribute="qkv_hidden_sizes"))
     rows = [data[0], data[1]]
-    scores = [data[0], heads, data[1], data[1]]
+    seen = outs[1][3] if len(outs) > 1 else data[1]
+    scores = [data[0], heads, data[1], seen]
     queries, values = (facts.new(attrs["depths"][k]) for k in (0, 2))
     facts.macs[facts.index] = [[*rows, *weight], [*scores, queries], [*scores, values]]

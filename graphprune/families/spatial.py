@@ -1,7 +1,7 @@
 """Pooling, resizing and other work over space: every axis but the ``spatial`` ones stays as it is.
 
 ``attrs``: ``spatial``, axes of the first input; ``sizes_input``, the position of an input that spells all output
-sizes (Resize).
+sizes (Resize); ``gridded``, whether the second input is a grid of places for every sample of the first (GridSample).
 """
 
 from __future__ import annotations
@@ -19,7 +19,12 @@ def couple(node: Node, ins: list[Dims | None], outs: list[Dims], facts: Facts) -
             facts.freeze_all([[a, b]], f"spatial axis of {node.op}")
         else:
             facts.same(a, b)
-    facts.freeze_all(ins[1:], f"argument of {node.op}")
+    others = list(ins[1:])
+    if node.attrs.get("gridded") and others[0] is not None:
+        # Deformable attention folds its heads into the batch: samples and their grids go together.
+        facts.same(src[0], others[0][0])
+        others[0] = others[0][1:]
+    facts.freeze_all(others, f"argument of {node.op}")
     # A second result (the positions MaxPool found) counts through all channels.
     facts.freeze_all([*outs[1:], *([out] if len(outs) > 1 else [])], f"positions returned by {node.op}")
     if "sizes_input" in node.attrs:

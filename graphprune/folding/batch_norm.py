@@ -73,7 +73,8 @@ def foldable(graph: Graph) -> Iterator[Norm]:
     """Yield the batch normalisations that can be folded, in graph order."""
     operands, data = Operands(graph), from_inputs(graph)
     for k, node in enumerate(graph.nodes):
-        if node.op.split(".")[0] in NORMS and node.family == "norm" and not node.attrs.get("statistics"):
+        outside = graph.bodies.inner.isdisjoint(node.outputs)
+        if node.op.split(".")[0] in NORMS and node.family == "norm" and not node.attrs.get("statistics") and outside:
             found = _folded(graph, operands, data, k)
             if found is not None:
                 yield found

@@ -44,7 +44,7 @@ def _contribution(graph: Graph, operands: Operands, constant: Constant) -> Array
     source: OnnxSource = graph.source
     node = graph.nodes[constant.node]
     proto = onnx.NodeProto()
-    proto.CopyFrom(source.model.graph.node[source.origin[constant.node][-1]])
+    proto.CopyFrom(source.operations[source.origin[constant.node][-1]].proto)
     if node.family != "contraction":
         raise not_foldable(graph, constant.node, "it is no plain sum")
     if proto.op_type in WITH_BIAS:

@@ -10,7 +10,9 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from ..backends.onnx_protos import drop_unused
+from ..errors import UsageError
 from ..frontends.onnx import OnnxSource, trace
+from ..frontends.onnx_inner_values import with_inner_values
 from ..frontends.tensors import constant_tensor, without_bytes
 from ..graph import Array, Graph
 
@@ -24,7 +26,7 @@ class OnnxCopy:
     def __init__(self, graph: Graph, values: Mapping[str, Array] | None = None) -> None:
         self.graph = graph
         self.source: OnnxSource = graph.source
-        changed = values or {}
+        self.values = changed = dict(values or {})
         # The bytes of what changes are not copied first.
         self.model = without_bytes(self.source.model, lambda tensor: tensor.name in changed)
         self.taken = {*graph.tensors, *(n.name for n in self.model.graph.node)}
@@ -34,6 +36,7 @@ class OnnxCopy:
         self.after: dict[int, list[onnx.NodeProto]] = {}
         self.dropped: set[int] = set()
         self.renamed: set[str] = set()
+        self.grown = False
         self.idle: set[str] = set()
         self._store(changed)
 
@@ -68,6 +71,7 @@ class OnnxCopy:
         name = self.fresh(hint)
         tensor = numpy_helper.from_array(np.ascontiguousarray(value).reshape(value.shape), name)
         self.model.graph.initializer.append(tensor)
+        self.grown = True
         if self.model.ir_version < 4:  # until then every initializer had to be an input as well
             made = helper.make_tensor_value_info(name, tensor.data_type, tensor.dims)
             self.model.graph.input.append(made)
@@ -113,7 +117,12 @@ class OnnxCopy:
         self.idle.update(n for n in gone.input[1:] if n)
 
     def _at(self, node: int) -> int:
-        return self.source.origin[node][-1]
+        at = self.source.origin[node][-1]
+        if at >= len(self.protos):
+            name = self.graph.nodes[node].name
+            words = "it lies inside a branch or a loop, where nothing is folded"
+            raise UsageError("inside-a-body", words, where=name, hint="take another method, or --keep it")
+        return at
 
     def _maker(self, name: str) -> onnx.NodeProto:
         added = (n for nodes in (*self.before.values(), *self.after.values()) for n in nodes)
@@ -121,13 +130,21 @@ class OnnxCopy:
 
     def traced(self) -> Graph:
         """Trace the copy."""
+        made = self._in_its_own_form()
         if self.before or self.after or self.dropped:
             self._assemble()
         if self.idle:
             drop_unused(self.model, self.idle)
         loaded = self.source.loaded
-        model = self.model if loaded is None else replace(loaded, model=self.model)
+        model = made if loaded is None else replace(loaded, model=made)
         return trace(model, input_shapes=self.source.input_sizes)
+
+    def _in_its_own_form(self) -> onnx.ModelProto:
+        """Return the copy; where only values change, with the functions and bodies that the given model has."""
+        expansion, given = self.source.expansion, self.source.given
+        if expansion is None or given is None or self.before or self.dropped or self.idle or self.grown:
+            return self.model
+        return with_inner_values(given, expansion, self.values)
 
     def _assemble(self) -> None:
         """Put the nodes in order. Nodes without a name get the one they are known by, which counts positions."""
@@ -151,6 +168,6 @@ class OnnxCopy:
 def write(tensor: TensorProto, value: Array) -> None:
     """Put a value of the same shape and type into a stored tensor, as raw bytes, whatever form it had."""
     made = numpy_helper.from_array(np.ascontiguousarray(value).reshape(value.shape))
-    for name in ARRAYS:
+    for name in (*ARRAYS, "data_location", "external_data"):
         tensor.ClearField(name)
     tensor.raw_data = made.raw_data

@@ -13,7 +13,7 @@ def arguments(graph: Graph, node: int) -> dict[str, Any]:
     """Return the attributes of an ONNX node, or the arguments of a torch operator that are given, by name."""
     source = graph.source
     if isinstance(source, OnnxSource):
-        return attributes(source.model.graph.node[source.origin[node][-1]])
+        return attributes(source.operations[source.origin[node][-1]].proto)
     from ..frontends.fx_context import parameters_of
 
     call = source.origin[node][-1]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from math import prod
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 OLDEST_OPSET = 7
 UNSORTED = "model-unsorted"
 EXPORT_AGAIN = "check it with onnx.checker.check_model, or export it again"
+NOT_TEXT = "a text in it is not UTF-8: the file is damaged"
 EXPERIMENTAL = frozenset({
     "ATen", "Affine", "ConstantFill", "Crop", "DynamicSlice", "GRUUnit", "GivenTensorFill", "ImageScaler",
     "ParametricSoftplus", "Scale", "ScaledTanh",
@@ -35,9 +36,14 @@ def check_model(model: ModelProto, where: str) -> tuple[str, ...]:
     Raises ModelError with the first fault found, naming node or tensor.
     """
     _check_header(model, where)
-    _check_graph(model.graph, frozenset(), frozenset(), where)
-    _check_tensors(model, where)
-    return _check_operators(model, where)
+    try:
+        if not all(isinstance(name, str) for name in _all_names(model)):
+            raise _invalid(NOT_TEXT, where)
+        _check_graph(model.graph, frozenset(), frozenset(), where)
+        _check_tensors(model, where)
+        return _check_operators(model, where)
+    except UnicodeDecodeError as error:
+        raise _invalid(NOT_TEXT, where) from error
 
 
 def checked(model: ModelProto, where: str) -> tuple[ModelProto, tuple[str, ...]]:
@@ -72,10 +78,43 @@ def _check_header(model: ModelProto, where: str) -> None:
     versions = [o.version for o in model.opset_import if o.domain in ("", "ai.onnx")]
     if not model.opset_import:
         raise _invalid("the model imports no operator set (opset_import is missing; is the file cut off?)", where)
+    if any(abs(o.version) >= 2**31 for o in model.opset_import):
+        raise _invalid("the model imports an operator set of a version that cannot be: the file is damaged", where)
+    if not versions and any(n.domain in ("", "ai.onnx") for n in model.graph.node):
+        raise _invalid("the model does not say which opset its operators are of (opset_import)", where)
     if versions and versions[0] < OLDEST_OPSET:
         words = f"the model uses opset {versions[0]}; {OLDEST_OPSET} is the oldest supported"
         hint = "convert it with onnx.version_converter.convert_version(model, 13)"
         raise ModelError("opset-unsupported", words, where=where, hint=hint)
+
+
+def _all_names(model: ModelProto) -> Iterator[str]:
+    """Yield all names; protobuf reads bytes that are not UTF-8, and gives them out as bytes or not at all."""
+    yield from (o.domain for o in model.opset_import)
+    yield from _names(model.graph)
+    for function in model.functions:
+        yield from (function.name, function.domain, *function.input, *function.output)
+        yield from _names_of(function.node)
+
+
+def _names(graph: GraphProto) -> Iterator[str]:
+    """Yield all names of a graph and of the bodies inside it."""
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        yield value.name
+        yield from (d.dim_param for d in value.type.tensor_type.shape.dim)
+    yield from (t.name for t in graph.initializer)
+    yield from (t.values.name for t in graph.sparse_initializer)
+    yield from _names_of(graph.node)
+
+
+def _names_of(nodes: Iterable[NodeProto]) -> Iterator[str]:
+    for node in nodes:
+        yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
+        for attribute in node.attribute:
+            yield attribute.name
+            if attribute.type not in PLAIN:
+                for body in subgraphs(attribute):
+                    yield from _names(body)
 
 
 def _check_graph(graph: GraphProto, outer: frozenset[str], promised: frozenset[str], where: str) -> None:

@@ -1,9 +1,10 @@
-"""Weights in files beside the model: found safely, read once, and their layout remembered for writing."""
+"""Weights in files beside the model: found safely, read once or mapped, and their layout remembered for writing."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -38,7 +39,8 @@ def data_file(location: str, model: Path) -> Path:
     A link is followed, and must end in the folder of the model's own file (or of the file the model links to, which
     is how download caches lay models out).
 
-    Raises ModelError ``external-data-outside`` or ``external-data-missing``.
+    Raises ModelError ``external-data-outside``, ``external-data-missing``, or ``external-data-invalid`` for what can be
+    no file's name.
     """
     hint = "a model may only name files in its own folder; do not trust this file"
     pure = PurePosixPath(location.replace("\\", "/"))
@@ -46,13 +48,17 @@ def data_file(location: str, model: Path) -> Path:
     if not location or "\0" in location or absolute or ".." in pure.parts:
         words = f"its weights are said to be in {location!r}, outside the model's folder"
         raise ModelError("external-data-outside", words, where=str(model), hint=hint)
-    path = model.parent / pure
-    resolved = path.resolve()
+    try:
+        resolved = (model.parent / pure).resolve()
+        found, regular = resolved.exists(), resolved.is_file()
+    except (OSError, ValueError) as error:
+        words = f"its weights are said to be in {location[:80]!r}, which cannot be: {error.args[-1]}"
+        raise ModelError("external-data-invalid", words, where=str(model), hint=REEXPORT) from error
     if not any(resolved.is_relative_to(home) for home in (model.parent.resolve(), model.resolve().parent)):
         words = f"its weights' file {location!r} is a link to {resolved}, outside the model's folder"
         raise ModelError("external-data-outside", words, where=str(model), hint=hint)
-    if not resolved.is_file():
-        words = f"its weights' file {location!r} is missing" if not resolved.exists() else f"{location!r} is not a file"
+    if not regular:
+        words = f"{location!r} is not a file" if found else f"its weights' file {location!r} is missing"
         raise ModelError("external-data-missing", words, where=str(model), hint=REEXPORT)
     return resolved
 
@@ -62,23 +68,60 @@ def data_files(external: Mapping[str, External], model: Path) -> tuple[Path, ...
     return tuple(data_file(location, model) for location in dict.fromkeys(e.location for e in external.values()))
 
 
-def load_external(model: ModelProto, path: Path) -> dict[str, External]:
+def load_external(model: ModelProto, path: Path, room: int | None = None) -> dict[str, External]:
     """Read every external tensor into the model, in place, and return where each one lay.
 
-    Raises ModelError when a file is missing, outside the model's folder or too short.
+    With more than ``room`` bytes of them, the large initializers are mapped instead (see ``mapped``): read when they
+    are asked for. Raises ModelError when a file is missing, outside the model's folder or too short, and when a tensor
+    to be mapped is of another length than its shape.
     """
-    layout = {key: _entry(tensor, path) for key, tensor in external_tensors(model)}
-    if not layout:
-        return layout
-    files = {location: data_file(location, path) for location in {e.location for e in layout.values()}}
-    sizes = {location: file.stat().st_size for location, file in files.items()}
     tensors = dict(external_tensors(model))
+    stated = {key: _entry(tensor, path) for key, tensor in tensors.items()}
+    files = {location: data_file(location, path) for location in dict.fromkeys(e.location for e in stated.values())}
+    sizes = {location: file.stat().st_size for location, file in files.items()}
+    layout = {key: _fit(entry, sizes[entry.location], tensors[key], path) for key, entry in stated.items()}
+    mapped = _large(model, tensors, path) if room is not None and total_bytes(layout.values()) > room else set()
     for location, file in files.items():
         with _open(file, path) as stream:
             for key, entry in layout.items():
-                if entry.location == location:
-                    _read(stream, tensors[key], _fit(entry, sizes[location], tensors[key], path))
-    return {key: _fit(entry, sizes[entry.location], tensors[key], path) for key, entry in layout.items()}
+                if entry.location == location and key not in mapped:
+                    _read(stream, tensors[key], entry)
+    for key in mapped:
+        _map(tensors[key], files[layout[key].location], layout[key], path)
+    return layout
+
+
+def total_bytes(entries: Iterable[External]) -> int:
+    """Return the bytes that tensors take in their files, what several share counted once."""
+    return sum(entry.length for entry in set(entries))
+
+
+def _large(model: ModelProto, tensors: Mapping[str, TensorProto], path: Path) -> set[str]:
+    """Return the keys of the tensors that need not be in memory: the large initializers of the main graph."""
+    from .mapped import PACKED
+
+    main = {t.name for t in model.graph.initializer if prod(t.dims) > 1000 and t.data_type not in PACKED}
+    odd = next((t for key, t in tensors.items() if key in main and min(t.dims) < 0), None)
+    if odd is not None:
+        raise ModelError(
+            "model-invalid", f"tensor {odd.name!r} has a negative dimension: {list(odd.dims)}", where=str(path),
+            hint=REEXPORT,
+        )  # fmt: skip
+    return main & set(tensors)
+
+
+def _map(tensor: TensorProto, file: Path, entry: External, path: Path) -> None:
+    """Leave a tensor's bytes in their file, if they are as many as its shape says."""
+    from .mapped import bytes_of_type, map_to
+
+    expected = bytes_of_type(tensor.data_type, tensor.dims)
+    if entry.length != expected:
+        words = (
+            f"tensor {tensor.name!r} of shape {list(tensor.dims)} is said to have {entry.length:,} bytes in "
+            f"{entry.location!r} instead of {expected:,}"
+        )
+        raise ModelError("external-data-invalid", words, where=str(path), hint=REEXPORT)
+    map_to(tensor, file, entry.offset, entry.length)
 
 
 def _entry(tensor: TensorProto, path: Path) -> External:

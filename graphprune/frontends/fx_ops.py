@@ -125,12 +125,12 @@ def _triangle(c: Context) -> list[Step]:
     return c.one("compare", {"axes": [rank - 2, rank - 1]})
 
 
-def _spatial(count: int) -> Lowering:
+def _spatial(count: int, *, gridded: bool = False) -> Lowering:
     """Pooling and its like: the last ``count`` axes of the first argument are spatial."""
 
     def lower(c: Context) -> list[Step]:
         rank = len(c.shape_of(c.tensors[0]))
-        return c.one("spatial", {"spatial": list(range(rank - count, rank))})
+        return c.one("spatial", {"spatial": list(range(rank - count, rank)), "gridded": gridded})
 
     return lower
 
@@ -201,8 +201,8 @@ OPS: dict[str, Lowering] = {
         for suffix in ("", "_with_indices")
     },
     **{f"{kind}{n}d{suffix}": _spatial(n) for n, kinds in RESIZES.items() for kind in kinds for suffix in ("", "_aa")},
-    **dict.fromkeys(["grid_sampler", "grid_sampler_2d"], _spatial(2)),
-    "grid_sampler_3d": _spatial(3),
+    **dict.fromkeys(["grid_sampler", "grid_sampler_2d"], _spatial(2, gridded=True)),
+    "grid_sampler_3d": _spatial(3, gridded=True),
     **VIEWS,
 }  # fmt: skip
 """Operator → how it is lowered."""

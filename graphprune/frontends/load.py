@@ -12,22 +12,22 @@ from typing import TYPE_CHECKING
 
 from ..errors import ModelError
 from .check import checked
-from .external import External, data_files, load_external
+from .external import External, data_files, load_external, total_bytes
 from .sniff import GIVE_A_MODEL, not_a_model
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 
 LARGEST = 2**31 - 1
-"""Bytes of the largest model that protobuf can hold and onnxruntime can run from memory."""
+"""Bytes that protobuf can hold and onnxruntime can take from memory; larger models keep their weights in files."""
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model read from ``path``, its weights in memory wherever they lay.
+    """A model read from ``path``, its weights in memory wherever they lay; those of one of 2 GiB and more are mapped.
 
     ``external`` tells by tensor key (see ``stored_tensors``) which tensors lay outside the file, and where. ``bytes``
-    counts the file and its external data. ``warnings`` are for the report.
+    counts the file and its external data, what tensors share once. ``warnings`` are for the report.
     """
 
     model: ModelProto = field(repr=False)
@@ -53,6 +53,7 @@ def load(path: str | Path, *, external: bool = True) -> Loaded:
 
     ``external=False`` leaves weights that lie in other files there, unread and unchecked. Raises ModelError when there
     is no such file or it cannot be read, is not a valid model, or names weights that are missing or outside its folder.
+    With 2 GiB and more in other files, the large weights stay there until they are asked for (see ``mapped``).
     """
     path = Path(path)
     data = _read(path)
@@ -69,13 +70,23 @@ def load(path: str | Path, *, external: bool = True) -> Loaded:
     if not size:
         raise not_a_model(data, path)
     del data
-    layout = load_external(model, path) if external and model.HasField("graph") else {}
-    size += sum(e.length for e in layout.values())
-    if size > LARGEST:
-        words = f"the model takes {size / 2**30:.1f} GiB; models of 2 GiB and more are not supported"
-        raise ModelError("model-too-large", words, where=str(path), hint="export it in half precision, or in parts")
+    layout = load_external(model, path, LARGEST - size) if external and model.HasField("graph") else {}
+    if size + total_bytes(e for key, e in layout.items() if key not in _mapped(model)) > LARGEST:
+        raise _too_large(path, "weights other than initializers of the main graph take 2 GiB or more")
     model, warnings = checked(model, str(path))
-    return Loaded(model, path, layout, size, warnings, digest)
+    return Loaded(model, path, layout, size + total_bytes(layout.values()), warnings, digest)
+
+
+def _mapped(model: ModelProto) -> set[str]:
+    from .mapped import is_mapped
+
+    return {t.name for t in model.graph.initializer if is_mapped(t)}
+
+
+def _too_large(path: Path, why: str) -> ModelError:
+    words = f"{why}, more than onnx can hold in one piece"
+    hint = "save it with its weights in a file beside it: onnx.save(..., save_as_external_data=True)"
+    return ModelError("model-too-large", words, where=str(path), hint=hint)
 
 
 def _read(path: Path) -> bytes:
@@ -86,6 +97,8 @@ def _read(path: Path) -> bytes:
             raise ModelError("not-a-file", words, where=str(path), hint=_in_folder(path))
         if path.exists() and not path.is_file():
             raise ModelError("not-a-file", "this is not a regular file", where=str(path), hint=GIVE_A_MODEL)
+        if path.stat().st_size > LARGEST:
+            raise _too_large(path, f"the file takes {path.stat().st_size / 2**30:.1f} GiB")
         return path.read_bytes()
     except FileNotFoundError as error:
         raise ModelError("model-missing", "no such file", where=str(path), hint=_near(path)) from error

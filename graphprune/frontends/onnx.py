@@ -10,14 +10,28 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from ..errors import ModelError, UsageError
 from ..graph import Array, Graph, Known, Node, Tensor
 from ..runtime import real_inputs
 from ..uncollected import uncollected
 from . import onnx_ops
+from .limits import check_sizes
+from .mapped import array_of
+from .onnx_bodies import (
+    bodies_of,
+    control_reason,
+    crossing,
+    failing_branches,
+    in_order,
+    is_asleep,
+    is_failing,
+    lay_out,
+    notes_of,
+)
 from .onnx_context import Context, Operation, Shape
+from .onnx_flat import flat_nodes
 from .onnx_mixed import mixed_sizes
 from .onnx_shapes import (
     SMALL,
@@ -30,9 +44,15 @@ from .onnx_shapes import (
 )
 from .onnx_walk import Shapes, Walked, infer, missing
 from .permutations import fold_permutations
+from .tensors import encoded_size
 
 if TYPE_CHECKING:
     from .load import Loaded
+    from .onnx_expand import Expansion
+
+
+Edits = Mapping[int, Sequence[onnx.NodeProto]]
+"""Nodes to put beside an operation, by its position."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +60,9 @@ class OnnxSource:
     """What writing the model back needs: the model, its constants, the nodes that each node of the graph stands for.
 
     ``operations`` are the model's nodes as they were read; ``other_sizes`` are input sizes that differ in every dynamic
-    axis, None where there is none.
+    axis, None where there is none. Where the model as it was ``given`` has functions or control flow, ``model`` is an
+    equal one with them laid out flat (``expansion``), operations inside bodies come after those of its graph, and
+    ``places`` tells where those of the expansion stand.
     """
 
     model: onnx.ModelProto
@@ -51,6 +73,20 @@ class OnnxSource:
     other_sizes: Mapping[str, Shape] | None = None
     loaded: Loaded | None = None
     dtypes: Mapping[str, int] = field(default_factory=dict, repr=False)
+    given: onnx.ModelProto | None = field(default=None, repr=False)
+    expansion: Expansion | None = field(default=None, repr=False)
+    places: Sequence[int] = ()
+
+    def nodes_with(self, edited: Mapping[int, onnx.NodeProto], before: Edits, after: Edits) -> list[onnx.NodeProto]:
+        """Return the nodes of ``model`` with edits by the position of their operation, bodies included."""
+        if self.expansion is not None:
+            at = {where: k for k, where in enumerate(self.places)}
+            moved = [{at[where]: change for where, change in table.items()} for table in (before, after)]
+            return flat_nodes(self.expansion, {at[where]: node for where, node in edited.items()}, *moved)
+        nodes: list[onnx.NodeProto] = []
+        for where, operation in enumerate(self.operations):
+            nodes += [*before.get(where, ()), edited.get(where, operation.proto), *after.get(where, ())]
+        return nodes
 
     @cached_property
     def file_bytes(self) -> int:
@@ -58,6 +94,8 @@ class OnnxSource:
         if self.loaded is not None:
             return self.loaded.bytes
         # ByteSize of a model in memory walks all its data; what is not data is small and quickly measured.
+        if self.expansion is not None and self.given is not None:
+            return encoded_size(self.given)
         light = without_weights(self.model)
         stored = sum(stored_bytes(t) for t in self.constants.values() if elements(t) > SMALL)
         return int(light.ByteSize()) + stored
@@ -78,11 +116,13 @@ def trace(
     assert isinstance(proto, onnx.ModelProto)
     constants = dict(_constants(proto.graph))
     sizes, dynamic = _input_sizes(proto, input_shapes or {})
-    walked = Walked.of(proto, constants)
-    found = _shapes(walked, sizes)
     other_sizes = _other_sizes(sizes, dynamic) if any(map(any, dynamic.values())) else None
-    other = infer(walked, other_sizes) if other_sizes is not None else found
-    return _assemble(walked, loaded, (sizes, other_sizes), found, other)
+    walked = lay_out(proto, constants, sizes, other_sizes, dynamic)
+    found = _shapes(walked, sizes)
+    other = found
+    if other_sizes is not None:
+        other = infer(walked, other_sizes) if walked.expansion is None else _shapes(walked, other_sizes)
+    return _assemble(walked, proto, loaded, (sizes, other_sizes), found, other)
 
 
 def _loaded(model: str | Path | onnx.ModelProto | Loaded) -> Loaded | None:
@@ -183,13 +223,20 @@ def _other_sizes(sizes: Mapping[str, Shape], dynamic: Mapping[str, tuple[bool, .
 def _shapes(walked: Walked, sizes: Mapping[str, Shape]) -> Shapes:
     """Infer the shapes, and run the model for those that inference cannot tell."""
     found = infer(walked, sizes)
+    check_sizes(found.shape)
     absent = missing(found, walked.nodes)
+    if walked.expansion is not None:  # nobody sees inside a body
+        outside = {n for node in walked.model.graph.node for n in node.output}
+        absent = [n for n in absent if n in outside]
     more = run_for_shapes(walked.model, absent, sizes) or declared_shapes(walked.model, absent) if absent else {}
-    return infer(walked, sizes, more) if more else found
+    if more:
+        found = infer(walked, sizes, more)
+        check_sizes(found.shape)
+    return found
 
 
 def _assemble(
-    walked: Walked, loaded: Loaded | None,
+    walked: Walked, proto: onnx.ModelProto, loaded: Loaded | None,
     input_sizes: tuple[Mapping[str, Shape], Mapping[str, Shape] | None], found: Shapes, other: Shapes,
 ) -> Graph:  # fmt: skip
     sizes, other_sizes = input_sizes
@@ -202,7 +249,7 @@ def _assemble(
         # Keeping decoded weights would cost more than decoding them again: memory never used before is slow.
         array = small.get(name)
         if array is None:
-            array = numpy_helper.to_array(constants[name])
+            array = array_of(constants[name])
             if array.size <= SMALL:
                 small[name] = array
         return array
@@ -215,18 +262,31 @@ def _assemble(
     def static(name: str) -> bool:
         return name not in known or bool(known[name].static.all())
 
-    nodes, origin = [], []
+    failing = failing_branches(walked, sizes)
+    nodes, origin, uncounted = [], [], []
     for k, operation in enumerate(walked.nodes):
         if operation.op != "Constant" or operation.outputs[0] not in constants:
-            nodes.append(_node(Context(operation, found.shape, constant, static), k, known))
+            node = _node(Context(operation, found.shape, constant, static), k, known, walked, found)
+            nodes.append(node)
             origin.append(k)
+            if node.attrs.get("uncounted") is True and not is_failing(walked, failing, k):
+                uncounted.append(node.name)
     outputs = tuple(o.name for o in model.graph.output)
-    folded = fold_permutations(nodes, found.shape, outputs)
-    runs = tuple(tuple(origin[k] for k in run) for run in folded.origin)
-    source = OnnxSource(model, constants, walked.nodes, runs, dict(sizes), other_sizes, loaded, found.dtype)
-    tensors = _tensors(walked, found, other)
-    mixed = mixed_sizes(walked, found, other)
-    return Graph(tensors, tuple(folded.nodes), tuple(sizes), outputs, known, parameter, source, mixed_sizes=mixed)
+    folded = fold_permutations(nodes, found.shape, (*outputs, *crossing(walked.expansion)))
+    runs = [[origin[k] for k in run] for run in folded.origin]
+    place = in_order(walked.expansion, len(walked.nodes))
+    operations: list[Operation] = [walked.nodes[0]] * len(place)
+    for k, where in enumerate(place):
+        operations[where] = walked.nodes[k]
+    source = OnnxSource(
+        model, constants, operations, tuple(tuple(place[k] for k in run) for run in runs), dict(sizes), other_sizes,
+        loaded, found.dtype, proto, walked.expansion, place,
+    )  # fmt: skip
+    return Graph(
+        _tensors(walked, found, other), tuple(folded.nodes), tuple(sizes), outputs, known, parameter, source,
+        notes=notes_of(walked, found, uncounted, failing), mixed_sizes=mixed_sizes(walked, found, other),
+        bodies=bodies_of(walked, found, folded.nodes, runs, failing),
+    )  # fmt: skip
 
 
 def _static(name: str, value: Array, found: Shapes, other: Shapes) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
@@ -239,24 +299,40 @@ def _static(name: str, value: Array, found: Shapes, other: Shapes) -> np.ndarray
     return np.asarray(second == value)
 
 
-def _node(context: Context, position: int, known: Mapping[str, Known]) -> Node:
+def _node(context: Context, position: int, known: Mapping[str, Known], walked: Walked, found: Shapes) -> Node:
     read = context.node
     name = read.proto.name or f"{read.op}_{position}"
     inputs = tuple(n or None for n in (*read.inputs, *(_captured(read) if read.bodies else ())))
     outputs = tuple(filter(None, read.outputs))
-    if outputs and all(n in known for n in outputs):
+    if read.control is not None:
+        family, attrs = _control(context, (*filter(None, inputs), *outputs))
+    elif outputs and all(n in known for n in outputs):
         family, attrs = onnx_ops.VALUE
     elif any(n not in context.shapes for n in (*filter(None, inputs), *outputs)):
-        if read.op in onnx_ops.COUNTED:
+        counted = read.op in onnx_ops.COUNTED and not is_asleep(walked, found, position)
+        inside = walked.expansion is not None and walked.expansion.in_body(position)
+        if counted and not inside:
             raise ModelError(
                 "unknown-shape", f"the sizes around {read.op} are not known, so its cost cannot be counted",
                 where=name, hint="give the sizes of all inputs with --input-shape, sizes that the model runs with",
             )  # fmt: skip
         reason = onnx_ops.refusal(read) or f"the shapes around {read.op} depend on the data"
         family, attrs = onnx_ops.opaque(reason)
+        attrs = {**attrs, "uncounted": counted}
     else:
         family, attrs = onnx_ops.lower(context)
     return Node(name, read.op, family, inputs, outputs, attrs)
+
+
+def _control(context: Context, names: Sequence[str]) -> onnx_ops.Lowered:
+    """Return the family of what stands for an If, or for the beginning or end of a Loop's or Scan's body."""
+    read = context.node
+    assert read.control is not None
+    if read.control.kind != "choose" or any(n not in context.shapes for n in names):
+        return onnx_ops.opaque(control_reason(read))
+    count = len(read.outputs)
+    pairs = [(1 + k, 1 + count + k) for k, name in enumerate(read.outputs) if name]
+    return "branch", {"pairs": pairs}
 
 
 def _captured(node: Operation) -> list[str]:
@@ -274,6 +350,7 @@ def _captured(node: Operation) -> list[str]:
 def _tensors(walked: Walked, found: Shapes, other: Shapes) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
     graph, constants = walked.model.graph, walked.constants
+    idle = {} if walked.expansion is None else walked.expansion.idle
     order = [i.name for i in graph.input]
     inputs = set(order)
     names = [*order, *constants, *(t.values.name for t in graph.sparse_initializer)]
@@ -288,6 +365,9 @@ def _tensors(walked: Walked, found: Shapes, other: Shapes) -> dict[str, Tensor]:
             dynamic = tuple(b not in (a, 2 * a) or (a == 1 and b != 1) for a, b in zip(shape, second, strict=True))
         kind = "parameter" if name in constants else "input" if name in inputs else "activation"
         tensors[name] = Tensor(name, shape, _dtype_name(found.dtype.get(name, 0)), kind, dynamic)  # type: ignore[arg-type]
+    for name, tensor in idle.items():
+        sizes = tuple(tensor.dims)
+        tensors[name] = Tensor(name, sizes, _dtype_name(tensor.data_type), "parameter", (False,) * len(sizes))
     return tensors
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from onnx import GraphProto, NodeProto
@@ -15,11 +16,29 @@ Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
+class Control:
+    """What an operation is to a body laid out before it.
+
+    ``choose`` stands for an If behind its two branches: inputs are the condition, the results of one branch and those
+    of the other. ``enter`` stands for the beginning of a Loop's or Scan's body: inputs are the node's, outputs what the
+    body is given. ``leave`` stands for its end: inputs are the node's and then the body's results. ``begin`` is where
+    its ``enter`` is among the operations, ``states`` counts what is carried from one iteration to the next, ``choice``
+    names an If, ``ranks`` are those that its branches declare for its results (-1: none).
+    """
+
+    kind: Literal["choose", "enter", "leave"]
+    states: int = 0
+    begin: int = -1
+    choice: str = ""
+    ranks: tuple[tuple[int, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Operation:
     """A node with its fields as Python values: asking a protobuf message takes its time.
 
     ``domain`` is "" for the standard one, ``opset`` the version of the domain, ``bodies`` are graphs among the
-    attributes.
+    attributes that are not laid out beside it (those that are: ``control``).
     """
 
     proto: NodeProto
@@ -30,6 +49,7 @@ class Operation:
     outputs: tuple[str, ...]
     attrs: Attributes
     bodies: tuple[GraphProto, ...]
+    control: Control | None = None
 
     @classmethod
     def read(cls, proto: NodeProto, opsets: Mapping[str, int]) -> Operation:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from .onnx_context import Context, Shape
+from .onnx_context import Context
 
 Lowered = tuple[str, dict[str, Any]]
 DOMAIN = "com.microsoft"
@@ -94,8 +94,6 @@ def packed_attention(c: Context) -> Lowered:
     """Attention that projects its input by one matrix to queries, keys and values: whole heads."""
     heads, hidden = c.attrs["num_heads"], c.shape(1)[1] // 3
     sizes = list(c.attrs.get("qkv_hidden_sizes") or [hidden] * 3)
-    if c.has(4) or len([name for name in c.node.outputs if name]) > 1:
-        return _opaque(c, "a cache")
     return "packed attention", {
         "pattern": "b s i, i n, n -> b s m",
         "heads": heads,
@@ -105,46 +103,46 @@ def packed_attention(c: Context) -> Lowered:
     }
 
 
-# Shapes of outputs, which onnx does not infer for this domain ---------------------------------------------------------
+def decoder_attention(c: Context) -> Lowered:
+    """Attention of one position to a cache (DecoderMaskedMultiHeadAttention): the cache keeps all heads whole."""
+    caches = [k for k, name in enumerate(n for n in c.node.outputs if n) if k in (1, 2)]
+    places = [len(c.node.inputs) + k for k in caches] or [k for k in (1, 2) if c.has(k) and c.rank(k) == 4]
+    macs = [[(0, 0), (0, 1), (0, 2), (place, 2)] for place in places]
+    return "opaque", {"reason": f"{c.node.op} reads and writes a cache", "macs": macs}
 
 
-def _matmul_sizes(c: Context) -> list[Shape] | None:
-    a, b = list(c.shape()), list(c.shape(1))
-    if min(len(a), len(b)) < 2 or c.attrs.get("transBatchA") or c.attrs.get("transBatchB"):
-        return None
-    (m, k) = a[-2:][:: -1 if c.attrs.get("transA") else 1]
-    (p, n) = b[-2:][:: -1 if c.attrs.get("transB") else 1]
-    return [(*np.broadcast_shapes(tuple(a[:-2]), tuple(b[:-2])), m, n)] if k == p else None
+def on_gpus_only(c: Context) -> Lowered:
+    """Freeze what has no kernel for processors: the result could not be checked."""
+    return "opaque", {"reason": f"{c.node.op} runs on GPUs only, where nothing is checked"}
 
 
-def _skip_norm_sizes(c: Context) -> list[Shape] | None:
-    shape = c.shape()
-    statistics = (*shape[:-1], 1)
-    return [shape, statistics, statistics, shape]
+# Positions and embeddings ---------------------------------------------------------------------------------------------
 
 
-def _projected_sizes(c: Context) -> list[Shape] | None:
-    width = (c.attrs.get("qkv_hidden_sizes") or [c.shape(1)[1] // 3])[-1]
-    return [(*c.shape()[:2], width)]
+def embed_norm(c: Context) -> Lowered:
+    """Look embeddings up, add and normalise them."""
+    return "normalised lookup", {}
 
 
-def _separate_sizes(c: Context) -> list[Shape] | None:
-    return [(*c.shape()[:2], c.shape(2)[2])] if c.has(2) and c.rank(2) == 3 else None
+def rotary(c: Context, tables: tuple[int, int] = (2, 3)) -> Lowered:
+    """Turn the pairs of every head by the angles of its position; its size may be the tables'."""
+    folded = c.rank() == 3
+    turned = c.attrs.get("rotary_embedding_dim") or 2 * c.shape(tables[0])[-1]
+    given = c.attrs.get("num_heads", 0)
+    heads = (given or c.shape()[2] // turned) if folded else c.shape()[1]
+    attributes = {"num_heads": "heads"} if given else {}
+    if c.attrs.get("rotary_embedding_dim"):
+        attributes["rotary_embedding_dim"] = "turned"
+    return "rotary", {
+        "heads": heads,
+        "depth": c.shape()[2] // heads if folded else c.shape()[3],
+        "turned": turned,
+        "interleaved": bool(c.attrs.get("interleaved", 0)),
+        "tables": tables,
+        "attributes": attributes,
+    }
 
 
-SIZES: dict[str, Callable[[Context], list[Shape] | None]] = {
-    "Attention": _projected_sizes,
-    "FusedMatMul": _matmul_sizes,
-    "GroupQueryAttention": lambda c: [c.shape()] if c.has(1) else None,
-    "MultiHeadAttention": _separate_sizes,
-    "SkipLayerNormalization": _skip_norm_sizes,
-    "SkipSimplifiedLayerNormalization": _skip_norm_sizes,
-}
-"""Operator → the shapes of its outputs, None where they are not known."""
-ALIKE = {
-    **dict.fromkeys(["BiasGelu", "FastGelu", "Gelu", "QuickGelu"], "Gelu"),
-    "FusedConv": "Conv",
-    "FusedGemm": "Gemm",
-    "SimplifiedLayerNormalization": "LayerNormalization",
-}
-"""Operators whose outputs have the shapes of a standard operator's."""
+def standard_rotary(c: Context) -> Lowered:
+    """As ``rotary``; the operator of opset 23 has its tables before the positions."""
+    return rotary(c, (1, 2))

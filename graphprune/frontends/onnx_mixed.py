@@ -14,7 +14,7 @@ import numpy as np
 
 from ..graph import Array
 from .onnx_context import Operation
-from .onnx_values import KERNELS
+from .onnx_values import KERNELS, split
 from .onnx_walk import Shapes, Walked
 
 Read = tuple[str, int]
@@ -34,7 +34,7 @@ def mixed_sizes(walked: Walked, found: Shapes, other: Shapes) -> tuple[Read, ...
     makers = {} if found is other else _makers(walked, found.from_shape & other.from_shape)
     origins: dict[str, list[frozenset[Read]]] = {}
     for name, node in makers.items():
-        origins[name] = _origins(node, walked, found, other, origins)
+        origins[name] = _origins(node, name, walked, found, other, origins)
     sums = {name: frozenset().union(*origins[name]) for name, node in makers.items() if node.op in MIXING}
     suspects = {name: reads for name, reads in sums.items() if FOLLOWS in reads and len(reads) > 1}
     reads = sorted(frozenset().union(*suspects.values()) - {FOLLOWS})
@@ -57,8 +57,9 @@ def _makers(walked: Walked, made: Set[str]) -> dict[str, Operation]:
     needed: set[str] = set()
     makers: dict[str, Operation] = {}
     for node in reversed(walked.nodes):
-        if node.outputs and node.outputs[0] in made and (node.op in MIXING or node.outputs[0] in needed):
-            makers[node.outputs[0]] = node
+        names = [n for n in node.outputs[::-1] if n in made and (node.op in MIXING or n in needed)]
+        if names:
+            makers.update(dict.fromkeys(names, node))
             needed.update(node.inputs)
     return dict(reversed(makers.items()))
 
@@ -71,10 +72,10 @@ def _differ(a: Array | None, b: Array | None, x: Array, y: Array) -> bool:
 
 
 def _origins(
-    node: Operation, walked: Walked, found: Shapes, other: Shapes, above: Mapping[str, list[frozenset[Read]]]
+    node: Operation, made: str, walked: Walked, found: Shapes, other: Shapes, above: Mapping[str, list[frozenset[Read]]]
 ) -> list[frozenset[Read]]:
-    """Return for every entry of a value which sizes it may be made of."""
-    count, sources = found.known[node.outputs[0]].size, [above.get(n) for n in node.inputs]
+    """Return for every entry of a value that a node made which sizes it may be made of."""
+    count, sources = found.known[made].size, [above.get(n) for n in node.inputs]
     entries: list[frozenset[Read]] = []
     if node.op == "Shape":
         name = node.inputs[0]
@@ -114,12 +115,14 @@ def _changed(
             continue
         inputs = [values[n] if n in values else world.known.get(n, walked.constant(n)) for n in node.inputs]
         missing = any(v is None and n for v, n in zip(inputs, node.inputs, strict=True))
-        values[name] = None if missing else _computed(node, inputs)
+        values[name] = None if missing else _computed(node, name, inputs)
     return values
 
 
-def _computed(node: Operation, inputs: Sequence[Array | None]) -> Array | None:
+def _computed(node: Operation, name: str, inputs: Sequence[Array | None]) -> Array | None:
     try:
+        if node.op == "Split":
+            return split(inputs, node.attrs, len(node.outputs))[node.outputs.index(name)]
         with np.errstate(all="ignore"):
             made: Array | None = KERNELS[node.op](inputs, node.attrs)
     except (ValueError, IndexError, KeyError, TypeError, ZeroDivisionError, OverflowError):

@@ -9,6 +9,8 @@ import numpy as np
 
 from ..graph import Array
 from . import onnx_contrib as contrib
+from . import onnx_quantized as quantized
+from . import onnx_quantized_contrib as quantized_contrib
 from .onnx_context import Context, Operation
 from .onnx_recurrent import recurrent
 from .onnx_values import slice_of
@@ -150,14 +152,14 @@ def _reduce(kind: str) -> Lowering:
         axes = _reduce_axes(c)
         if axes is None:
             return opaque(f"{c.node.op} reduces axes that depend on the input")
-        return "reduce", {"axes": axes, "keepdims": bool(c.attrs.get("keepdims", 1)), "kind": kind}
+        return "reduce", {"axes": axes, "keepdims": c.attrs.get("keepdims", 1) == 1, "kind": kind}
 
     return lower
 
 
 def _arg(c: Context) -> Lowered:
     axis = c.attrs.get("axis", 0) % c.rank()
-    return "reduce", {"axes": [axis], "keepdims": bool(c.attrs.get("keepdims", 1)), "kind": "compare"}
+    return "reduce", {"axes": [axis], "keepdims": c.attrs.get("keepdims", 1) == 1, "kind": "compare"}
 
 
 def _along_axis(c: Context) -> Lowered:
@@ -190,7 +192,7 @@ def _resize(c: Context) -> Lowered:
 
 
 def _grid_sample(c: Context) -> Lowered:
-    return "spatial", {"spatial": list(range(2, c.rank()))}
+    return "spatial", {"spatial": list(range(2, c.rank())), "gridded": True}
 
 
 def _roi(c: Context) -> Lowered:
@@ -253,6 +255,29 @@ def _gather(c: Context) -> Lowered:
     return "select", {"picks": picks, **({"drop": axis} if index.ndim == 0 else {})}
 
 
+def _by_elements(family: str) -> Lowering:
+    def lower(c: Context) -> Lowered:
+        return family, {"axis": c.attrs.get("axis", 0) % c.rank()}
+
+    return lower
+
+
+def _gather_tuples(c: Context) -> Lowered:
+    """Take whole slices along the first axis where the indices are stored and spell only that; else look up."""
+    index = c.value(1)
+    if index is None or index.ndim != 2 or index.shape[1] != 1 or c.attrs.get("batch_dims", 0):
+        return _by_tuples("lookup by tuples")(c)
+    positions = np.where(index < 0, index + c.shape()[0], index).astype(np.int64)
+    return "select", {"picks": {0: positions.ravel()}}
+
+
+def _by_tuples(family: str) -> Lowering:
+    def lower(c: Context) -> Lowered:
+        return family, {"batch": c.attrs.get("batch_dims", 0), "depth": c.shape(1)[-1]}
+
+    return lower
+
+
 def _pad(c: Context) -> Lowered:
     pads = c.value(1) if c.opset >= 11 else np.array(c.attrs.get("pads", c.attrs.get("paddings")))
     mode = c.attrs.get("mode", b"constant").decode()
@@ -293,10 +318,6 @@ def _space_to_depth(c: Context) -> Lowered:
     return "shuffle", {"pattern": "b c (h r) (w q) -> b (r q c) h w", "sizes": {"r": r, "q": r}}
 
 
-def _quantize(c: Context) -> Lowered:
-    return "quantize", {"axis": c.attrs.get("axis", 1) % max(c.rank(), 1)}
-
-
 def _attention(c: Context) -> Lowered:
     attrs = c.attrs
     if c.rank(0) == 4:
@@ -313,23 +334,9 @@ def _attention(c: Context) -> Lowered:
     return "attention", {"pattern": pattern, "sizes": sizes, "attributes": mended, "scale": scale, "depth_axis": axis}
 
 
-def _quantized_conv(weight: int) -> Lowering:
-    def lower(c: Context) -> Lowered:
-        out = len(c.node.inputs)
-        spatial = [(out, k) for k in range(2, c.rank(0))]
-        macs = [[(0, 0), *spatial, *((weight, k) for k in range(c.rank(weight)))]]
-        return "opaque", {"reason": f"{c.node.op} computes on integers", "macs": macs}
-
-    return lower
-
-
-def _quantized_matmul(right: int) -> Lowering:
-    def lower(c: Context) -> Lowered:
-        out = len(c.node.inputs)
-        macs = [[*((out, k) for k in range(len(c.out_shape()))), (0, c.rank(0) - 1)]]
-        return "opaque", {"reason": f"{c.node.op} computes on integers", "macs": macs}
-
-    return lower
+def _deformable(c: Context) -> Lowered:
+    macs = [[(0, 0), *((len(c.node.inputs), k) for k in range(2, c.rank(0))), *((1, k) for k in range(c.rank(1)))]]
+    return "opaque", {"reason": f"{c.node.op} shifts its kernel by another input", "macs": macs}
 
 
 ELEMENTWISE = [
@@ -375,44 +382,47 @@ OPS: dict[str, Lowering] = {
     "Split": _split,
     "Slice": _slice,
     "Gather": _gather,
+    "GatherElements": _by_elements("lookup by elements"),
+    "GatherND": _gather_tuples,
+    "RotaryEmbedding": contrib.standard_rotary,
+    "ScatterElements": _by_elements("write by elements"),
+    "ScatterND": _by_tuples("write by tuples"),
     "Pad": _pad,
     "Expand": _expand,
     "Tile": _tile,
     "ConstantOfShape": _fill,
     "DepthToSpace": _depth_to_space,
     "SpaceToDepth": _space_to_depth,
-    **dict.fromkeys(["QuantizeLinear", "DequantizeLinear"], _quantize),
+    **quantized.STANDARD,
     "Attention": _attention,
     **dict.fromkeys(["LSTM", "GRU", "RNN"], recurrent),
-    "ConvInteger": _quantized_conv(1),
-    "DeformConv": _quantized_conv(1),
-    "QLinearConv": _quantized_conv(3),
-    "MatMulInteger": _quantized_matmul(1),
-    "QLinearMatMul": _quantized_matmul(3),
+    "DeformConv": _deformable,
 }
 """Operator of the standard domain → how it is lowered."""
 
 COUNTED = {
     op for op, lowering in OPS.items() if lowering in (_conv, _conv_transpose, _matmul, _gemm, _einsum, recurrent)
-} | {"FusedConv", "FusedGemm", "FusedMatMul"}
+} | {"FusedConv", "FusedGemm", "FusedMatMul", *quantized_contrib.COUNTED}
 """Operators that cost multiply-accumulates: their sizes must be known."""
 
 CONTRIB: dict[str, Lowering] = {
     **dict.fromkeys(["Gelu", "FastGelu", "BiasGelu", "QuickGelu"], _elementwise),
-    **dict.fromkeys(["QuantizeLinear", "DequantizeLinear"], _quantize),
+    **quantized_contrib.CONTRIB,
     "Attention": contrib.packed_attention,
     "FusedConv": contrib.fused_conv(_conv),
     "FusedGemm": _gemm,
     "FusedMatMul": contrib.fused_matmul,
     "GroupQueryAttention": contrib.grouped_query_attention,
     "MultiHeadAttention": contrib.multi_head_attention,
+    "DecoderMaskedMultiHeadAttention": contrib.decoder_attention,
+    "EmbedLayerNormalization": contrib.embed_norm,
+    "RotaryEmbedding": contrib.rotary,
+    "TransposeMatMul": contrib.fused_matmul,
+    **dict.fromkeys(["BiasAdd", "BiasSplitGelu", "GroupNorm", "PackedMultiHeadAttention"], contrib.on_gpus_only),
+    **dict.fromkeys(["DecoderMaskedSelfAttention", "PackedAttention", "SkipGroupNorm"], contrib.on_gpus_only),
     "SimplifiedLayerNormalization": _last_axes_norm,
     "SkipLayerNormalization": contrib.skip_norm(simplified=False),
     "SkipSimplifiedLayerNormalization": contrib.skip_norm(simplified=True),
-    "MatMulInteger": _quantized_matmul(1),
-    "DynamicQuantizeMatMul": _quantized_matmul(1),
-    "MatMulIntegerToFloat": _quantized_matmul(1),
-    "QLinearMatMul": _quantized_matmul(3),
 }
 """Operators of com.microsoft, which onnxruntime's own tools write."""
 

@@ -48,7 +48,7 @@ def without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     graph.name = model.graph.name or "graph"
     graph.input.extend(model.graph.input)
     graph.output.extend(onnx.ValueInfoProto(name=o.name, type=o.type) for o in model.graph.output)
-    graph.initializer.extend(map(_lightened, model.graph.initializer))
+    graph.initializer.extend(map(lightened, model.graph.initializer))
     graph.node.extend(map(_light_node, model.graph.node))
     return light
 
@@ -57,10 +57,11 @@ def _light_node(node: onnx.NodeProto) -> onnx.NodeProto:
     constant = constant_of(node) if node.op_type == "Constant" else None
     if constant is None or elements(constant) <= SMALL:
         return node
-    return helper.make_node("Constant", [], list(node.output), value=_lightened(constant))
+    return helper.make_node("Constant", [], list(node.output), value=lightened(constant))
 
 
-def _lightened(tensor: TensorProto) -> TensorProto:
+def lightened(tensor: TensorProto) -> TensorProto:
+    """Return a stored tensor, a large one without its data."""
     if elements(tensor) <= SMALL and tensor.data_location != TensorProto.EXTERNAL:
         return tensor
     return TensorProto(name=tensor.name, dims=tensor.dims, data_type=tensor.data_type)

@@ -12,8 +12,10 @@ from math import prod
 import numpy as np
 from onnx import TensorProto
 
-from . import onnx_contrib as contrib
+from . import onnx_contrib_sizes as contrib
+from . import onnx_quantized_sizes as quantized
 from .onnx_context import Context, Operation, Shape
+from .onnx_contrib import DOMAIN
 from .onnx_values import slice_of
 
 Sizes = list[Shape] | None
@@ -36,13 +38,26 @@ def output_shapes(c: Context) -> Sizes:
 
 
 def _rule(c: Context) -> Rule | None:
-    if c.node.domain == contrib.DOMAIN:
-        return contrib.SIZES.get(c.node.op) or RULES.get(contrib.ALIKE.get(c.node.op, ""))
+    if c.node.domain == DOMAIN:
+        rule = contrib.SIZES.get(c.node.op) or quantized.SIZES.get(c.node.op)
+        return rule or RULES.get(contrib.ALIKE.get(c.node.op, ""))
+    if c.node.domain == "ai.onnx.ml":
+        return _same if c.node.op in ("Scaler", "Normalizer") else None
     return RULES.get(c.node.op) if c.node.domain == "" and c.opset >= 7 else None
+
+
+def output_types(node: Operation, types: Mapping[str, int]) -> list[int | None]:
+    """Return the element type of every output of a node that has a rule, given those of tensors; None: not known."""
+    each = contrib.output_types(node, types) if node.domain == DOMAIN else None
+    return each[: len(node.outputs)] if each is not None else [output_type(node, types)] * len(node.outputs)
 
 
 def output_type(node: Operation, types: Mapping[str, int]) -> int | None:
     """Return the element type of the outputs of a node that has a rule, given those of tensors; None: not known."""
+    if node.domain == DOMAIN and node.op in quantized.SIZES:
+        return quantized.output_type(node, types)
+    if node.domain == "ai.onnx.ml":
+        return int(TensorProto.FLOAT)
     if node.op in GIVES:
         return GIVES[node.op]
     if node.op == "Cast":
@@ -220,7 +235,7 @@ def _arg(c: Context) -> Sizes:
 
 
 def _without(c: Context, axes: Sequence[int]) -> Sizes:
-    gone, keep = {a % c.rank() for a in axes}, c.attrs.get("keepdims", 1)
+    gone, keep = {a % c.rank() for a in axes}, c.attrs.get("keepdims", 1) == 1
     return [tuple(1 if k in gone else n for k, n in enumerate(c.shape()) if keep or k not in gone)]
 
 

@@ -45,6 +45,11 @@ def worth_knowing(array: Array) -> bool:
     return array.ndim <= 1 and array.size <= MAX_FLOATS
 
 
+def may_be_shape(array: Array) -> bool:
+    """Tell whether an array made of stored ones may be a shape, an index or a mask: bytes are quantised weights."""
+    return array.dtype.kind == "b" or (array.dtype.kind in "iu" and array.dtype.itemsize > 2)
+
+
 def _axes(values: Sequence[Any], attrs: Attributes) -> tuple[int, ...] | None:
     axes = values[1] if len(values) > 1 and values[1] is not None else attrs.get("axes")
     return None if axes is None else tuple(int(a) for a in np.ravel(axes))
@@ -69,6 +74,16 @@ def slice_of(size: int, start: int, end: int, step: int) -> slice:
         return slice(min(max(start, 0), size), min(max(end, 0), size), step)
     start = min(max(start, 0), size - 1)
     return slice(start, end if end >= 0 else None, step)
+
+
+def split(values: Sequence[Any], attrs: Attributes, count: int) -> list[Array]:
+    """Return the parts that Split makes of a value; raises what NumPy raises where that cannot be."""
+    axis = attrs.get("axis", 0)
+    sizes = values[1] if len(values) > 1 and values[1] is not None else attrs.get("split")
+    if sizes is None:
+        sizes = [-(-values[0].shape[axis] // count)] * (count - 1)
+        sizes.append(values[0].shape[axis] - sum(sizes))
+    return [np.asarray(part) for part in np.split(values[0], np.cumsum(sizes)[:-1], axis)]
 
 
 def _cast(values: Sequence[Any], attrs: Attributes) -> Array:
@@ -114,7 +129,7 @@ def _expand(values: Sequence[Any], attrs: Attributes) -> Array | None:
 
 def _reduce(function: Callable[..., Any]) -> Kernel:
     def kernel(values: Sequence[Any], attrs: Attributes) -> Array:
-        return np.asarray(function(values[0], axis=_axes(values, attrs), keepdims=bool(attrs.get("keepdims", 1))))
+        return np.asarray(function(values[0], axis=_axes(values, attrs), keepdims=attrs.get("keepdims", 1) == 1))
 
     return kernel
 

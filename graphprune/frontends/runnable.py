@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from ..errors import ModelError
+from ..errors import GraphpruneError, ModelError
 from .tensors import constant_tensor, is_large, without_bytes
 
 if TYPE_CHECKING:
@@ -34,20 +34,24 @@ class Runnable:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+        self, kind: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
     ) -> None:
         """Ask onnxruntime, unless the work succeeded or was interrupted."""
         if (kind is None and not self.always) or (kind is not None and not issubclass(kind, Exception)):
             return
-        words = objection(self.model)
+        if isinstance(error, MemoryError):
+            hint = "give smaller sizes with --input-shape, if they can change"
+            message = f"there is not enough memory for it: {error}"
+            raise ModelError("out-of-memory", message, where=self.where, hint=hint) from error
+        words = objection(self.model, run=kind is not None and not issubclass(kind, GraphpruneError))
         if words is not None:
             hint = "check that it runs by itself; custom operators and other devices than the CPU are not supported"
             message = f"onnxruntime cannot run the model: {words}"
             raise ModelError("model-does-not-run", message, where=self.where, hint=hint)
 
 
-def objection(model: ModelProto) -> str | None:
-    """Return what onnxruntime says against a model, None if nothing.
+def objection(model: ModelProto, *, run: bool = False) -> str | None:
+    """Return what onnxruntime says against a model, None if nothing; ``run`` also runs it, on random inputs.
 
     The copy without weights costs a few per cent of the real session. What it objects to is asked of the model itself.
     """
@@ -60,6 +64,20 @@ def objection(model: ModelProto) -> str | None:
             session(model)
         except RUNTIME_ERRORS as error:
             return said(error)
+    return _failure(model) if run else None
+
+
+def _failure(model: ModelProto) -> str | None:
+    """Return what onnxruntime says when it runs the model at its smallest sizes, None if it does run."""
+    from ..runtime import RUNTIME_ERRORS, feeds, session
+
+    sizes = {i.name: [max(d.dim_value, 1) for d in i.type.tensor_type.shape.dim] for i in model.graph.input}
+    try:
+        session(model, optimise=False).run(None, feeds(model, sizes, 0))
+    except RUNTIME_ERRORS as error:
+        return said(error)
+    except (KeyError, MemoryError) as error:  # an element type that does not exist; too large
+        return said(error)
     return None
 
 
@@ -69,12 +87,12 @@ def said(error: Exception) -> str:
     return words if len(words) < 300 else f"{words[:300]} ..."
 
 
-def weights_as_inputs(model: ModelProto) -> ModelProto:
+def weights_as_inputs(model: ModelProto, chosen: Callable[[TensorProto], bool] = is_large) -> ModelProto:
     """Copy a model with its large weights turned into inputs of the same names, types and shapes."""
     from onnx import helper
 
-    light = without_bytes(model, is_large)
-    large = dict(_large(model))
+    light = without_bytes(model, chosen)
+    large = dict(_chosen(model, chosen))
     for k in reversed(range(len(light.graph.initializer))):
         if light.graph.initializer[k].name in large:
             del light.graph.initializer[k]
@@ -91,9 +109,9 @@ def weights_as_inputs(model: ModelProto) -> ModelProto:
     return light
 
 
-def _large(model: ModelProto) -> Iterator[tuple[str, TensorProto]]:
-    yield from ((t.name, t) for t in model.graph.initializer if is_large(t))
+def _chosen(model: ModelProto, chosen: Callable[[TensorProto], bool]) -> Iterator[tuple[str, TensorProto]]:
+    yield from ((t.name, t) for t in model.graph.initializer if chosen(t))
     for node in model.graph.node:
         tensor = constant_tensor(node)
-        if tensor is not None and is_large(tensor):
+        if tensor is not None and chosen(tensor):
             yield node.output[0], tensor

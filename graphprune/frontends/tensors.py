@@ -125,8 +125,11 @@ def copy_fields(source: Any, target: Any, skip: set[str]) -> None:
 def encoded_size(model: ModelProto) -> int:
     """Return the bytes that serialising the model gives, exactly, without serialising the weights.
 
-    ``ModelProto.ByteSize`` costs as much as writing the whole file; this costs as much as copying the nodes.
+    ``ModelProto.ByteSize`` costs as much as writing the whole file; this costs as much as copying the nodes. Weights
+    that are mapped count with the bytes they would take in a file.
     """
+    from .mapped import byte_count, is_mapped
+
     light = without_bytes(model, is_large)
     extra = 0
     for full, bare in zip(model.graph.initializer, light.graph.initializer, strict=True):
@@ -137,7 +140,8 @@ def encoded_size(model: ModelProto) -> int:
         if tensor is not None and is_large(tensor):
             attribute = copy.attribute[0]
             extra += _growth(_raw_size(tensor), attribute.t, attribute, copy)
-    return int(light.ByteSize()) + _growth(extra, light.graph)
+    mapped = sum(byte_count(t) for t in model.graph.initializer if is_mapped(t))
+    return int(light.ByteSize()) + _growth(extra, light.graph) + mapped
 
 
 def _raw_size(tensor: TensorProto) -> int:

@@ -215,7 +215,7 @@ class _Inserting:
         for other in user.all_input_nodes:
             if site.tensor in (*other.meta.get("onnx", ()), other.meta.get("holds")):
                 return other
-        raise _missing(site.tensor)
+        raise _missing(site.tensor, self.graph)
 
     def _user(self, site: Site) -> fx.Node:
         """Return the call that uses a site's tensor; that of a node with several outputs is behind the first."""
@@ -226,12 +226,15 @@ class _Inserting:
 
     def _node(self, name: str) -> fx.Node:
         if name not in self.nodes:
-            raise _missing(name)
+            raise _missing(name, self.graph)
         return self.nodes[name]
 
 
-def _missing(name: str) -> ModelError:
-    return ModelError(
-        "gate-place-missing", f"the torch module has no place for gates at the tensor {name!r}", where=name,
-        hint="make the module of the same model that the graph was traced from",
-    )  # fmt: skip
+def _missing(name: str, graph: Graph) -> ModelError:
+    if name in graph.bodies.inner:
+        words = f"the tensor {name!r} lies inside a branch or a loop, where no gate can be put"
+        hint = "take a method that looks at weights, such as magnitude, or protect what the body holds with --keep"
+    else:
+        words = f"the torch module has no place for gates at the tensor {name!r}"
+        hint = "make the module of the same model that the graph was traced from"
+    return ModelError("gate-place-missing", words, where=name, hint=hint)

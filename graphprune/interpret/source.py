@@ -12,6 +12,7 @@ from onnx import GraphProto, ModelProto, NodeProto
 from ..errors import ModelError, UsageError
 from ..frontends.check import checked
 from ..frontends.load import load
+from ..frontends.mapped import is_mapped
 from ..frontends.onnx import OnnxSource
 from ..frontends.tensors import PLAIN, subgraphs
 from ..graph import Graph
@@ -24,14 +25,24 @@ def model_of(model: str | Path | ModelProto | Graph) -> ModelProto:
     Raises ModelError when it cannot be read or is not valid, UsageError for a graph that was not traced from ONNX.
     """
     if isinstance(model, ModelProto):
-        return checked(model, "the model")[0]
+        return _in_memory(checked(model, "the model")[0])
     if not isinstance(model, Graph):
-        return load(model).model
+        return _in_memory(load(model).model)
     if not isinstance(model.source, OnnxSource):
         raise UsageError(
             "not-onnx", "this graph was not traced from an ONNX model", hint="give the torch module itself"
         )
-    return model.source.model
+    return _in_memory(model.source.model)
+
+
+def _in_memory(model: ModelProto) -> ModelProto:
+    """Return the model; raises ModelError where its weights are left in their files, as those of 2 GiB and more are."""
+    if any(is_mapped(t) for t in model.graph.initializer):
+        raise ModelError(
+            "model-too-large", "its weights take 2 GiB or more, which is too much for a copy in torch",
+            hint="use a method that needs no gradients, such as magnitude, and no training",
+        )  # fmt: skip
+    return model
 
 
 def inlined(model: ModelProto) -> ModelProto:

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 from ..budget import Budget
 from ..cost import METRICS, Metric
 from ..errors import BudgetError, UsageError
+from .calibration import repaired
 
 if TYPE_CHECKING:
+    from ..graph import Graph
     from ..plan import Plan
     from ..scores import Scores
     from ..scoring import Prepared, ScoringPass
@@ -25,6 +27,8 @@ Costs = Mapping[Metric, float]
 class Fitted:
     """A plan and the model it gives (of ONNX, or a rewritten torch module), with costs counted before and after.
 
+    ``small`` is the graph of that model.
+
     ``plan`` is made for the model that was to be pruned. ``opened`` is what was rewritten: that model, or what its pass
     made of it (``changed_by`` names the pass). ``notes`` and ``details`` are those of the scores.
     """
@@ -32,6 +36,7 @@ class Fitted:
     opened: Opened
     plan: Plan
     model: Any
+    small: Graph
     before: Costs
     after: Costs
     notes: tuple[str, ...] = ()
@@ -53,8 +58,12 @@ def follow(opened: Opened, settings: Settings, progress: Callable[[str], None], 
 
     Raises BudgetError when a budget is given and the plan exceeds it.
     """
+    from ..scores import Scores
+    from ..scoring import Prepared
+
     assert settings.plan is not None
-    fitted = (apply or _apply)(opened, settings.plan, progress)
+    as_it_is = Prepared(opened.graph, opened.groups, Scores({}, method=settings.plan.method))
+    fitted = _applied(as_it_is, opened, settings.plan, settings, progress, apply or _apply)
     if settings.budget is not None:
         over = _excess(fitted, settings.budget)
         if over:
@@ -71,14 +80,21 @@ def fit(opened: Opened, settings: Settings, progress: Callable[[str], None], app
     """
     progress("score")
     prepared = prepare(_telling(scoring_pass(settings), progress), opened)
+    return fit_prepared(prepared, opened, settings, progress, apply)
+
+
+def fit_prepared(
+    prepared: Prepared, opened: Opened, settings: Settings, progress: Callable[[str], None], apply: Apply | None = None
+) -> Fitted:
+    """Do what ``fit`` does once a model is scored."""
     scores = prepared.scores
     if settings.budget is None:
         plan = _chosen(opened, scores, settings, progress)
-        return _applied(prepared, opened, plan, progress, apply or _apply)
+        return _applied(prepared, opened, plan, settings, progress, apply or _apply)
     asked = settings.budget
     plan = _solved(opened, scores, asked, settings, progress)
     for _ in range(TRIES):
-        fitted = _applied(prepared, opened, plan, progress, apply or _apply)
+        fitted = _applied(prepared, opened, plan, settings, progress, apply or _apply)
         over = _excess(fitted, settings.budget)
         if not over:
             return fitted
@@ -125,24 +141,35 @@ def prepare(method: ScoringPass, opened: Opened) -> Prepared:
     return method.prepare(opened.graph, opened.groups, partial(couple_like, opened.groups))
 
 
-def _applied(prepared: Prepared, opened: Opened, plan: Plan, progress: Callable[[str], None], apply: Apply) -> Fitted:
-    """Make the smaller model of a plan, of what the pass made of the model that was opened."""
+def _applied(
+    prepared: Prepared, opened: Opened, plan: Plan, settings: Settings, progress: Callable[[str], None], apply: Apply
+) -> Fitted:
+    """Make the smaller model of a plan, of what the pass made of the model that was opened, and repair it."""
     from ..coupling import couple_like
 
     graph, groups = prepared.graph, prepared.groups
     if prepared.finish is not None:
         graph = prepared.finish(plan)
         groups = couple_like(prepared.groups, graph)
+    by = [prepared.scores.method] if graph is not opened.graph else []
+    notes = prepared.scores.notes
+    how = settings.calibration.repair_after(changed=bool(by))
+    if how != "none":
+        progress("repair")
+        mended = repaired(settings.calibration, graph, groups, replace(plan, fingerprint=groups.fingerprint), how)
+        notes = (*notes, *mended.notes)
+        if mended.graph is not graph:
+            by.append("repair")
+            graph, groups = mended.graph, couple_like(groups, mended.graph)
     units = {g.id: g.size for g in opened.groups.groups}
     assert units == {g.id: g.size for g in groups.groups}, f"{prepared.scores.method} changed the units"
     changed = replace(opened, graph=graph, groups=groups)
     fitted = apply(changed, replace(plan, fingerprint=groups.fingerprint), progress)
-    scores, notes, by = prepared.scores, prepared.scores.notes, ""
-    if graph is not opened.graph:
-        by = scores.method
-        notes = (*notes, f"{by} changed weights: a saved plan carries the units alone")
+    changed_by = " and ".join(by)
+    if by:
+        notes = (*notes, f"{changed_by} changed weights: a saved plan carries the units alone")
     return replace(
-        fitted, plan=plan, before=costs_of(opened), notes=notes, details=scores.details, changed_by=by
+        fitted, plan=plan, before=costs_of(opened), notes=notes, details=prepared.scores.details, changed_by=changed_by
     )  # fmt: skip
 
 
@@ -180,10 +207,12 @@ def scoring_pass(settings: Settings) -> ScoringPass:
             words = f"{next(iter(settings.options))!r} is no option of a run whose method is given as a pass"
             raise UsageError("unknown-option", words, where="method", hint="give the option to the pass itself")
         return settings.method
-    method = get(settings.method, **settings.options)
+    name = settings.calibration.method(settings.method)
+    method = get(name, **{**settings.calibration.options(name), **settings.options})
     if "seed" not in settings.options and is_dataclass(method) and any(f.name == "seed" for f in fields(method)):
         method = replace(method, seed=settings.seed)
-    if method.needs in ("data", "labels") and getattr(method, "data", None) is None:
+    alone = getattr(type(method), "without_data", False)
+    if method.needs in ("data", "labels") and not alone and getattr(method, "data", None) is None:
         words, hint = f"{method.name} needs data", "give samples by --data (or data=...), labelled if you can"
         raise UsageError("data-missing", words, where="--data", hint=hint)
     return method
@@ -200,10 +229,10 @@ def _apply(opened: Opened, plan: Plan, progress: Callable[[str], None]) -> Fitte
     progress("rewrite")
     small = rewrite(opened.graph, plan, opened.groups)
     progress("count")
-    shapes = {name: opened.graph.shape(name) for name in opened.graph.inputs}
-    after: dict[Metric, float] = dict(count(trace(small, input_shapes=shapes)))
+    traced = trace(small, input_shapes={name: opened.graph.shape(name) for name in opened.graph.inputs})
+    after: dict[Metric, float] = dict(count(traced))
     after["size"] = written_size(small, loaded.external if loaded else {})
-    return Fitted(opened, plan, small, costs_of(opened), after)
+    return Fitted(opened, plan, small, traced, costs_of(opened), after)
 
 
 def costs_of(opened: Opened) -> dict[Metric, float]:

@@ -81,8 +81,7 @@ class Lineage:
     def _plan(self, alive: Alive) -> Plan:
         keep = {g.id: self._kept(g, alive) for g in self.groups.groups}
         sizes = {g.id: g.size for g in self.groups.groups}
-        coupling = {"keep": list(self.groups.keep), "allow_inexact": self.groups.allow_inexact}
-        return Plan(keep, sizes, self.groups.fingerprint, coupling=coupling)
+        return Plan(keep, sizes, self.groups.fingerprint, coupling=self.groups.options)
 
     def _kept(self, group: Group, alive: Alive) -> tuple[int, ...]:
         """Return the units of a group that live: those with a position left in some member."""

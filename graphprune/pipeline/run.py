@@ -12,10 +12,12 @@ from ..budget import Budget
 from ..errors import PlanError, UsageError
 from ..plan import Plan
 from ..report.report import Report
+from .calibration import Calibration, Repair, measured
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 
+    from ..data import Preprocess
     from ..frontends.load import Loaded
     from ..frontends.runnable import Runnable
     from ..graph import Graph
@@ -36,7 +38,7 @@ class Settings:
     """What a run is asked to do; see ``prune``. ``options`` are those of a method that is given by name."""
 
     budget: Budget | None = None
-    method: str | ScoringPass = "magnitude"
+    method: str | ScoringPass = "auto"
     options: Mapping[str, Any] = field(default_factory=dict)
     steps: int = 1
     seed: int = 0
@@ -47,6 +49,41 @@ class Settings:
     input_shapes: Mapping[str, Sequence[int]] = field(default_factory=dict)
     plan: Plan | None = None
     train: Train | None = None
+    prune: tuple[str, ...] = ()
+    calibration: Calibration = field(default_factory=Calibration)
+
+    @classmethod
+    def of(
+        cls,
+        budget: float | str | Sequence[str] | Budget | None = None,
+        method: str | ScoringPass = "auto",
+        seed: int = 0,
+        min_width: int = 1,
+        multiple: int | Literal["auto"] = "auto",
+        keep: Sequence[str] = (),
+        allow_inexact: bool = False,
+        prune: str | Sequence[str] = (),
+        input_shapes: Mapping[str, Sequence[int]] | None = None,
+        plan: Plan | None = None,
+        steps: int = 1,
+        train: Train | None = None,
+        data: Any = None,
+        labels: str | None = None,
+        preprocess: str | Path | Preprocess | None = None,
+        samples: int | None = None,
+        holdout: float | None = None,
+        repair: Repair = "auto",
+        **options: Any,
+    ) -> Settings:
+        """Return the settings of ``prune``'s arguments; raises UsageError for some that make no sense."""
+        from ..kinds import wanted_kinds
+
+        goal = budget if budget is None or isinstance(budget, Budget) else Budget.parse(budget)
+        return cls(
+            goal, method, options, steps, seed, min_width, multiple, tuple(keep), allow_inexact,
+            dict(input_shapes or {}), plan, train, wanted_kinds(prune),
+            Calibration(data, labels, preprocess, samples, holdout, repair, seed),
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -88,17 +125,24 @@ def prune(
     *,
     example_inputs: Any = None,
     budget: float | str | Sequence[str] | Budget | None = None,
-    method: str | ScoringPass = "magnitude",
+    method: str | ScoringPass = "auto",
     seed: int = 0,
     min_width: int = 1,
     multiple: int | Literal["auto"] = "auto",
     keep: Sequence[str] = (),
     allow_inexact: bool = False,
+    prune: str | Sequence[str] = (),
     input_shapes: Mapping[str, Sequence[int]] | None = None,
     dynamic_shapes: Any = None,
     plan: Plan | None = None,
     steps: int = 1,
     train: Train | None = None,
+    data: Any = None,
+    labels: str | None = None,
+    preprocess: str | Path | Preprocess | None = None,
+    samples: int | None = None,
+    holdout: float | None = None,
+    repair: Repair = "auto",
     progress: Progress | None = None,
     **options: Any,
 ) -> tuple[Any, Report]:
@@ -110,20 +154,27 @@ def prune(
     arguments, and ``dynamic_shapes`` is passed on to ``torch.export``; an ExportedProgram needs neither.
 
     ``budget`` is the fraction of the MACs to keep, a text such as ``"macs=0.5,size=10MB"``, or a Budget; ``method``
-    names a pass or is one, and further ``options`` are those of a method given by name, such as ``data``. A ``plan``
-    takes the place of scoring and solving. ``keep`` lists patterns of names to protect, ``input_shapes`` gives sizes to
-    count costs with for dynamic inputs of ONNX models. With ``steps`` the budget is approached in several, scores taken
+    names a pass or is one ("auto": "obs" with data, "magnitude" without), and further ``options`` are those of a method
+    given by name. A ``plan`` takes the place of
+    scoring and solving. ``keep`` lists patterns of names to protect, ``prune`` the kinds of units
+    that may go, such as ``("heads", "ffn")`` (none: all kinds), ``input_shapes`` gives sizes to count costs with for
+    dynamic inputs of ONNX models. With ``steps`` the budget is approached in several, scores taken
     anew in between; ``train`` is then called with the model and the number of the step, and returns the model with
     trained weights. ``progress`` is called with the name of every stage.
+
+    ``data``, with ``labels`` and ``preprocess``, is whatever ``data.open_samples`` takes. ``holdout`` of it (a
+    fraction, by default a fifth, at most 512 samples) is kept to measure on what pruning cost, and nothing else sees
+    it; methods that learn from data get the rest, or the first ``samples`` of it. ``repair`` says how the weights that
+    are left are changed to make up for those removed: "least-squares", "bias" or "none"; "auto" is least squares where
+    there is data and the method does not itself change weights.
 
     Raises ModelError for a model that cannot be read or run, UsageError for options that make no sense for it,
     BudgetError when the budget is out of reach, PlanError for a plan made for another model, and VerificationError when
     the smaller model does not compute what the masked original does.
     """
-    goal = budget if budget is None or isinstance(budget, Budget) else Budget.parse(budget)
-    settings = Settings(
-        goal, method, options, steps, seed, min_width, multiple, tuple(keep), allow_inexact, dict(input_shapes or {}),
-        plan, train,
+    settings = Settings.of(
+        budget, method, seed, min_width, multiple, keep, allow_inexact, prune, input_shapes, plan, steps, train, data,
+        labels, preprocess, samples, holdout, repair, **options,
     )  # fmt: skip
     from ..worlds import is_torch
 
@@ -141,6 +192,7 @@ def prune(
 
 def run(model: str | Path | ModelProto | Loaded, settings: Settings, progress: Progress = silent) -> Pruned:
     """Do what ``prune`` does, and return the plan as well."""
+    from ..report import quality
     from ..report.build import agreement_of, budget_of, finite, frozen_of, groups_of, kept_of, side
     from ..verification.verify import prepare, verify
 
@@ -158,8 +210,9 @@ def run(model: str | Path | ModelProto | Loaded, settings: Settings, progress: P
                 progress("verify")
                 check = verify(
                     fitted.opened.graph, fitted.opened.groups, fitted.applied, fitted.model, seed=settings.seed,
-                    reference=reference.result(), original=graph,
+                    reference=reference.result(), original=graph, release=True,
                 )  # fmt: skip
+    cost = measured(settings.calibration, graph, fitted.small)
     report = Report(
         input=side(fitted.before, loaded),
         output=side(fitted.after),
@@ -170,7 +223,7 @@ def run(model: str | Path | ModelProto | Loaded, settings: Settings, progress: P
         frozen=frozen_of(groups),
         kept=kept_of(graph, groups, plan),
         verify=agreement_of(check, fitted.changed_by),
-        warnings=(*warnings_of(opened, plan, check), *trained_notes(stepped)),
+        warnings=(*warnings_of(opened, plan, check), *trained_notes(stepped), *quality.warnings(cost)),
         objective=finite(plan.objective),
         bound=finite(plan.bound),
         gap=finite(plan.gap),
@@ -178,6 +231,7 @@ def run(model: str | Path | ModelProto | Loaded, settings: Settings, progress: P
         steps=tuple(step.to_dict() for step in stepped.steps),
         notes=fitted.notes,
         details=dict(fitted.details),
+        quality=cost,
     )
     return Pruned(fitted.model, report, plan)
 
@@ -186,6 +240,7 @@ def check_settings(settings: Settings) -> None:
     """Raise UsageError for settings that make no sense whatever the model is, before any work."""
     from .fitting import chooses, scoring_pass
 
+    settings.calibration.check()
     if settings.plan is None and settings.budget is None and not (settings.steps == 1 and chooses(settings)):
         hint = "--budget 0.5 keeps half of the MACs; graphprune --help says more"
         raise UsageError("budget-missing", "no budget is given", where="--budget", hint=hint)
@@ -248,7 +303,8 @@ def open_model(source: Source, settings: Settings, progress: Progress = silent) 
     if settings.plan is not None:
         return Opened(source, graph, groups_of_plan(graph, settings.plan, settings))
     check_patterns(graph, settings.keep)
-    return Opened(source, graph, couple(graph, keep=settings.keep, allow_inexact=settings.allow_inexact))
+    groups = couple(graph, keep=settings.keep, allow_inexact=settings.allow_inexact, prune=settings.prune)
+    return Opened(source, graph, groups)
 
 
 def groups_of_plan(graph: Graph, plan: Plan, settings: Settings) -> Groups:
@@ -256,9 +312,10 @@ def groups_of_plan(graph: Graph, plan: Plan, settings: Settings) -> Groups:
     from ..coupling import couple
 
     keep, inexact = plan.coupling.get("keep", settings.keep), plan.coupling.get("allow_inexact", settings.allow_inexact)
+    kinds = plan.coupling.get("prune", settings.prune)
     cause: UsageError | None = None
     try:
-        groups = couple(graph, keep=keep, allow_inexact=bool(inexact))
+        groups = couple(graph, keep=keep, allow_inexact=bool(inexact), prune=kinds)
         if plan.fingerprint == groups.fingerprint:
             return groups
     except UsageError as error:  # a pattern of the plan's that matches nothing here
@@ -291,6 +348,10 @@ def warnings_of(opened: Opened, plan: Plan, check: Verification) -> tuple[str, .
     warnings = [*opened.source.warnings, *opened.graph.notes]
     if all(len(units) == plan.sizes[name] for name, units in plan.keep.items()):
         warnings.append("nothing was removed: the model is within the budget as it is")
+    if check.widened:
+        warnings.append(f"both models were compared in copies that compute in float32: {check.widened}")
+    if check.unchecked:
+        warnings.append(f"not checked, since nothing could be made to run it: {', '.join(check.unchecked)}")
     if not check.exact:
         warnings.append("units were removed across normalisations (--allow-inexact): their statistics are now others")
     if check.tolerance not in TOLERANCE.values():

@@ -17,11 +17,13 @@ from ..errors import UsageError
 from ..frontends.fx import TorchSource, trace, trace_call
 from ..graph import Graph
 from ..plan import Plan
+from ..report import quality
 from ..report.build import agreement_of, budget_of, finite, frozen_of, groups_of, kept_of, side
 from ..report.report import Report
 from ..verification.verify import Verification
 from ..verification.verify_torch import Reference, agreeing_with, reference_of, verify_module
 from . import fitting
+from .calibration import measured
 from .run import (
     Opened,
     Settings,
@@ -73,7 +75,7 @@ class _Applying:
         progress("count")
         small = trace_call(done.module, source.args, source.kwargs, source.dynamic_shapes)
         after: dict[Metric, float] = dict(count(small))
-        return fitting.Fitted(opened, plan, done, fitting.costs_of(opened), after)
+        return fitting.Fitted(opened, plan, done, small, fitting.costs_of(opened), after)
 
 
 def run_module(
@@ -93,6 +95,7 @@ def run_module(
     if found is None:
         progress("verify")
         found = _verified(graph, fitted, apply.reference, settings.seed)
+    cost = measured(settings.calibration, graph, fitted.small)
     report = Report(
         input=side(fitted.before),
         output=side(fitted.after),
@@ -103,7 +106,7 @@ def run_module(
         frozen=frozen_of(opened.groups),
         kept=kept_of(graph, opened.groups, plan),
         verify=agreement_of(found, fitted.changed_by),
-        warnings=(*warnings_of(opened, plan, found), *trained_notes(stepped), *_on_form(done)),
+        warnings=(*warnings_of(opened, plan, found), *trained_notes(stepped), *_on_form(done), *quality.warnings(cost)),
         objective=finite(plan.objective),
         bound=finite(plan.bound),
         gap=finite(plan.gap),
@@ -112,6 +115,7 @@ def run_module(
         form=done.form,
         notes=fitted.notes,
         details=dict(fitted.details),
+        quality=cost,
     )
     # Where weights were changed first, the module was made of another, and the recipe is to start at the original.
     made = done if fitted.opened.graph is graph else rewritten(graph, plan, opened.groups)
@@ -157,7 +161,7 @@ def _opened(graph: Graph, settings: Settings, progress: Progress) -> Opened:
         groups = groups_of_plan(graph, settings.plan, settings)
     else:
         check_patterns(graph, settings.keep)
-        groups = couple(graph, keep=settings.keep, allow_inexact=settings.allow_inexact)
+        groups = couple(graph, keep=settings.keep, allow_inexact=settings.allow_inexact, prune=settings.prune)
     return Opened(_InMemory(int(groups.costs.full["size"])), graph, groups)  # type: ignore[arg-type]
 
 

@@ -111,6 +111,7 @@ def fit_in_steps(
     limits = schedule(settings.budget, fitting.costs_of(opened), steps)
     _check_reach(opened, settings)
     changing = train is not None or isinstance(fitting.scoring_pass(settings), PreparingPass)
+    changing = changing or settings.calibration.repair_after(changed=False) != "none"
     lineage = Lineage(opened.graph, opened.groups)
     now, done, fitted, check = opened, [], None, None
     for k, limit in enumerate(limits, start=1):
@@ -170,18 +171,18 @@ def _reopened(before: Opened, model: Any, fitted: Fitted, settings: Settings, wo
     source = replace(before.source, bytes=int(fitted.after["size"]))
     if isinstance(source, Source):
         source = replace(source, model=model)
-    return Opened(source, graph, _coupled(graph, settings, ()))
+    return Opened(source, graph, _coupled(graph, before.groups, settings, ()))
 
 
-def _coupled(graph: Graph, settings: Settings, protected: tuple[str, ...]) -> Groups:
+def _coupled(graph: Graph, like: Groups, settings: Settings, protected: tuple[str, ...]) -> Groups:
     """Couple with the patterns of the settings that still match anything, and some tensors by name."""
     from fnmatch import fnmatchcase
 
-    from ..coupling import couple
+    from ..coupling import couple_like
 
     names = [*(node.name for node in graph.nodes), *graph.tensors]
     patterns = [p for p in (*settings.keep, *protected) if any(fnmatchcase(n, p) for n in names)]
-    return couple(graph, keep=patterns, allow_inexact=settings.allow_inexact)
+    return couple_like(like, graph, keep=patterns)
 
 
 def _step(
@@ -196,14 +197,14 @@ def _step(
     asked = replace(settings, budget=Budget(**{m: parts.get(m) for m in METRICS}), plan=None)
     protected = lineage.untraceable
     if protected:
-        now = replace(now, groups=_coupled(now.graph, settings, protected))
+        now = replace(now, groups=_coupled(now.graph, now.groups, settings, protected))
     while True:
         fitted = fitting.fit(now, asked, progress, world.apply)
         strange = lineage.follow(now.graph, now.groups, fitted.plan)
         if not strange:
             return now, fitted
         protected = (*protected, *strange)
-        now = replace(now, groups=_coupled(now.graph, settings, protected))
+        now = replace(now, groups=_coupled(now.graph, now.groups, settings, protected))
 
 
 def _composed(lineage: Lineage, last: Plan, settings: Settings) -> Plan:

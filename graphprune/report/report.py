@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError
+from .quality import Quality
 
 SCHEMA = "graphprune.report/1"
 
@@ -75,6 +76,7 @@ class Report:
     ``form`` is what a pruned torch module is: "module class" (the user's own) or "graph module"; "" for ONNX.
     ``notes`` is what the method says of its work, ``details`` what it tells besides, by its own names (see its page in
     the documents).
+    ``quality`` is what pruning cost on samples held out, None where there were none.
     ``steps`` tells, where there were several, the ``limits`` of each, the ``costs`` and the ``widths`` it led to.
     """
 
@@ -96,6 +98,7 @@ class Report:
     form: str = ""
     notes: tuple[str, ...] = ()
     details: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    quality: Quality | None = None
 
     def to_json(self) -> str:
         """Return the report as JSON text, with one line for every group and parameter."""
@@ -104,6 +107,7 @@ class Report:
         body["frozen"] = [vars(f) for f in self.frozen]
         body["steps"] = list(self.steps)
         body["verify"] = None if self.verify is None else vars(self.verify)
+        body["quality"] = None if self.quality is None else self.quality.to_dict()
         return _text(body) + "\n"
 
     @classmethod
@@ -164,4 +168,5 @@ def _parts(body: Mapping[str, Any]) -> dict[str, Any]:
         "notes": tuple(body.get("notes", ())),
         "steps": tuple(body.get("steps", ())),
         "details": dict(body.get("details", {})),
+        "quality": None if body.get("quality") is None else Quality.of(body["quality"]),
     }

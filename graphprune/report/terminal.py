@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import IO, TYPE_CHECKING, cast
 
+from . import quality
 from .report import Agreement, Report
 
 if TYPE_CHECKING:
@@ -58,6 +59,8 @@ def in_words(report: Report, *, verbose: bool = False) -> Iterator[Table | Text 
     yield f"{_plural(len(report.groups), 'group', 'groups')}, {cut} of them smaller now."
     if report.verify is not None:
         yield verify_line(report.verify)
+    if report.quality is not None:
+        yield quality.in_words(report.quality)
     if verbose and report.groups:
         yield widths_table(report)
     yield from frozen_lines([(f.tensor, f.axis, f.reason) for f in report.frozen], verbose=verbose)

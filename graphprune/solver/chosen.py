@@ -37,7 +37,7 @@ def keep_chosen(
         method=scores.method,
         seed=seed,
         costs={m: float(groups.costs.evaluate(m, widths)) for m in METRICS},
-        coupling={"keep": list(groups.keep), "allow_inexact": groups.allow_inexact},
+        coupling=groups.options,
     )
 
 

@@ -104,7 +104,7 @@ def solve(
         bound=least if bound else None,
         gap=(loss - least) / max(abs(loss), 1e-12) if bound else None,
         costs={m: float(groups.costs.evaluate(m, kept)) for m in METRICS},
-        coupling={"keep": list(groups.keep), "allow_inexact": groups.allow_inexact},
+        coupling=groups.options,
     )
 
 
@@ -198,6 +198,8 @@ def _advice(groups: Groups, rules: Rules, enough: list[str]) -> str:
         ways.append("--allow-inexact, which prunes across normalisation too")
     if groups.keep:
         ways.append("fewer --keep patterns")
+    if groups.prune:
+        ways.append("more kinds by --prune")
     return "try " + ", or ".join(ways)
 
 

@@ -28,9 +28,12 @@ class Difference:
         return self.relative <= self.tolerance
 
 
-def difference(a: Any, b: Any) -> Difference:
-    """Compare an output with what it should be; other shapes or other non-finite positions are infinitely far."""
-    tolerance = TOLERANCE.get(b.dtype.name if isinstance(b, np.ndarray) else "", TOLERANCE["float32"])
+def difference(a: Any, b: Any, allowed: float = 0.0) -> Difference:
+    """Compare an output with what it should be; other shapes or other non-finite positions are infinitely far.
+
+    The tolerance is that of the element type, or ``allowed`` if that is more.
+    """
+    tolerance = max(TOLERANCE.get(b.dtype.name if isinstance(b, np.ndarray) else "", TOLERANCE["float32"]), allowed)
     nothing, everything = Difference(0.0, 0.0, tolerance), Difference(np.inf, np.inf, tolerance)
     if not isinstance(b, np.ndarray) or b.dtype.kind in "OSU":
         return nothing if str(a) == str(b) else everything
@@ -45,9 +48,14 @@ def difference(a: Any, b: Any) -> Difference:
     return Difference(absolute, absolute / scale if scale else absolute, tolerance)
 
 
-def worst(mine: Outputs, wanted: Outputs, binding: Sequence[bool]) -> Difference:
-    """Return the largest difference, measured by its tolerance, over the outputs that have to agree."""
-    found = [difference(a, b) for a, b, binds in zip(mine, wanted, binding, strict=True) if binds]
+def worst(mine: Outputs, wanted: Outputs, binding: Sequence[bool], allowed: Sequence[float] = ()) -> Difference:
+    """Return the largest difference, measured by its tolerance, over the outputs that have to agree.
+
+    ``allowed`` gives, output by output, a tolerance below which that of the element type is not taken.
+    """
+    floors = allowed or [0.0] * len(binding)
+    triples = zip(mine, wanted, floors, strict=True)
+    found = [difference(a, b, floor) for (a, b, floor), binds in zip(triples, binding, strict=True) if binds]
     return max(found, key=lambda d: d.relative / d.tolerance, default=Difference(0.0, 0.0, TOLERANCE["float32"]))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import onnx
@@ -15,12 +14,20 @@ from ..graph import Array, Graph
 from ..groups import Groups
 from ..layout import Kept, kept_by
 from ..plan import Plan
-from ..runtime import RUNTIME_ERRORS, Feeds, feeds, first_line, session
-from .differences import Difference, Outputs, agreement, difference, says_something, worst
-from .watching import Watched, watched, with_outputs
+from ..runtime import RUNTIME_ERRORS, Feeds, Session, feeds, first_line, session
+from .branches import in_branches, with_choices
+from .differences import Difference, Outputs, agreement, says_something, worst
+from .noise import Noisy, first_beyond_noise
+from .precision import has_halves, tolerances
+from .unrounded import rounds, unrounded
+from .watching import Watched, draws, watched, with_outputs
 
-NOISE_FACTOR = 10.0
-"""A tensor may differ by this multiple of what one rounding of the inputs does to it, where that is more."""
+MANY_MASKS = 500
+"""Masks above which the reference runs unoptimised: onnxruntime's optimiser takes the product of nodes and inputs."""
+
+
+OTHER_SIDE = "where sums add up otherwise, some numbers are rounded to the next code"
+"""Why quantised models are compared without their rounding."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +36,9 @@ class Verification:
 
     The relative difference is the absolute one over the largest value of the output. ``agreement`` is the mean cosine
     between the outputs of the pruned model and of the *original*, on the same random inputs: what pruning itself
-    changed. ``exact`` is False when the plan cuts groups that cross a normalisation.
+    changed. ``exact`` is False when the plan cuts groups that cross a normalisation. ``widened`` says why both models
+    were compared in copies that compute in float32; it is empty where they were run as they are. ``unchecked`` names
+    branches that the plan touches and that could not be run.
     """
 
     max_abs: float
@@ -38,46 +47,62 @@ class Verification:
     tolerance: float
     agreement: float | None = None
     exact: bool = True
+    widened: str = ""
+    unchecked: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Reference:
-    """The original with masks, loaded and run: what is to be compared, the inputs, and what the original gives."""
+    """The original with masks, loaded and run: what is to be compared, the inputs, and what the original gives.
+
+    ``allowed`` is what the element types in the model allow for each tensor that is compared.
+    """
 
     masked: Masked
-    session: Any
+    session: Session
     watch: Watched
     inputs: Feeds
     positive: bool
     original: Outputs | None
+    allowed: tuple[float, ...] = ()
 
 
-def prepare(graph: Graph, groups: Groups, plan: Plan | None = None, *, seed: int = 0) -> Reference:
+def prepare(graph: Graph, groups: Groups, plan: Plan | None = None, *, seed: int = 0, widen: bool = False) -> Reference:
     """Load the reference and run the original once; a plan is needed only where it cuts groups that are not exact.
 
-    Raises ModelError when onnxruntime cannot run the model, VerificationError when it gives nothing to compare.
+    It computes in float32 with ``widen``, and where onnxruntime cannot run its bfloat16. Raises ModelError when
+    onnxruntime cannot run the model, VerificationError when it gives nothing to compare.
     """
     source: OnnxSource = graph.source
     watch, limits = watched(graph), integer_limits(graph)
     reference = masked(graph, groups, plan)
     neutral = dict(reference.neutral) if reference.neutral is not None else reference.masks(_kept(groups, plan))
     try:
-        theirs = session(with_outputs(reference.model, watch.extra))
+        few = len(reference.neutral or reference.places) <= MANY_MASKS
+        theirs = session(with_outputs(reference.model, watch.extra), optimise=few, widen=widen)
         for positive in (False, True):
-            run = feeds(source.model, source.input_sizes, seed, limits, positive=positive)
+            run = with_choices(graph, feeds(source.model, source.input_sizes, seed, limits, positive=positive))
             result = theirs.run(list(watch.names), run | neutral)
             if all(says_something(y) for y in result):
                 original = None if reference.neutral is None else result
-                return Reference(reference, theirs, watch, run, positive, original)
+                allowed = () if theirs.widened else _allowed(graph, watch)
+                return Reference(reference, theirs, watch, run, positive, original, allowed)
     except RUNTIME_ERRORS as error:
         raise ModelError(
             "model-does-not-run", f"onnxruntime cannot run the model on random inputs: {first_line(error)}",
             hint="check that it runs by itself, and give sizes it accepts with --input-shape",
         ) from error  # fmt: skip
+    if has_halves(graph) and not theirs.widened:
+        return prepare(graph, groups, plan, seed=seed, widen=True)
     raise VerificationError(
         "nothing-to-compare", "the model gives no finite number on random inputs, so the pruned one cannot be checked",
         hint="give other sizes with --input-shape",
     )  # fmt: skip
+
+
+def _allowed(graph: Graph, watch: Watched) -> tuple[float, ...]:
+    found = tolerances(graph)
+    return tuple(found.get(name, 0.0) for name in watch.names)
 
 
 def _kept(groups: Groups, plan: Plan | None) -> Kept:
@@ -99,44 +124,122 @@ def verify(
     seed: int = 0,
     reference: Reference | None = None,
     original: Graph | None = None,
+    release: bool = False,
 ) -> Verification:
     """Run the pruned model and the masked original on random inputs and compare every output.
 
     A model that computes shapes from its input is run at a second size of its dynamic axes too. Where a model takes
     decisions (NMS, TopK), the numbers they are taken on are compared as well. ``reference`` may have been prepared
     before the plan was known. Where a pass changed the model first, ``graph`` is what it made, and ``original`` the
-    graph that it was given and the ``reference`` was prepared of: the agreement is with that. Raises VerificationError
-    naming the first tensor that differs, or what onnxruntime says when the pruned model does not run; ModelError when
-    the model itself does not run.
+    graph that it was given and the ``reference`` was prepared of: the agreement is with that. ``release`` lets go of
+    the reference's session before the pruned model is loaded, so that only one is in memory at a time. Where models in
+    half precision are not close enough, or give nothing finite, copies that compute in float32 are compared.
+
+    Raises VerificationError naming the first tensor that differs, or what onnxruntime says when the pruned model does
+    not run; ModelError when the model itself does not run.
     """
     exact = is_exact(groups, plan)
     given = reference if original is not None and original is not graph else None
     if reference is None or given is not None or not exact:
-        reference = prepare(graph, groups, None if exact else plan, seed=seed)
-    watch, masks = reference.watch, reference.masked.masks(kept_by(groups, plan))
+        if reference is not None and release:
+            reference.session.close()
+        reference, release = prepare(graph, groups, None if exact else plan, seed=seed), True
+    masks = reference.masked.masks(kept_by(groups, plan))
+    compared = _compare(graph, small, reference, masks, seed, release=release)
+    if not compared.found.within and has_halves(graph) and not reference.session.widened:
+        reference = prepare(graph, groups, None if exact else plan, seed=seed, widen=True)
+        masks = reference.masked.masks(kept_by(groups, plan))
+        compared = _compare(graph, small, reference, masks, seed, release=True)
+    found, outputs, why = compared.found, compared.outputs, _why_widened(graph, reference)
+    smooth = None if found.within else _without_rounding(graph, reference, small)
+    if smooth is not None:
+        reference, small = smooth
+        compared = _compare(graph, small, reference, masks, seed, release=True)
+        if compared.found.within:
+            found, why = replace(found, tolerance=max(found.tolerance, found.relative)), OTHER_SIDE
+    # Outputs of zeros (a head that was never trained) agree with anything: then every tensor before them is compared.
+    if not found.within or not compared.says_something:
+        noisy = Noisy(reference.masked.model, small, reference.inputs, masks, widen=reference.session.widened)
+        first = first_beyond_noise(graph, groups, kept_by(groups, plan), noisy)
+        if first is not None:
+            raise _not_the_same(found, first)
+        found = replace(found, tolerance=max(found.tolerance, found.relative))
+    agreed = _agreed(outputs, given or reference, reference)
+    kept, original_model = kept_by(groups, plan), reference.masked.model
+    taken = in_branches(graph, groups, kept, small, original_model, reference.inputs, masks)
+    if taken.found is not None and not taken.found.within:
+        raise _not_the_same(taken.found, "an output, in a branch that the inputs did not take")
+    return Verification(
+        found.absolute, found.relative, compared.samples + taken.runs, found.tolerance, agreed, exact,
+        why, taken.unchecked,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Compared:
+    found: Difference
+    outputs: Outputs
+    samples: int
+    says_something: bool
+
+
+def _compare(
+    graph: Graph, small: onnx.ModelProto, reference: Reference, masks: dict[str, Array], seed: int, *, release: bool
+) -> _Compared:
+    """Run the masked original, then the pruned model, on the same inputs; raises VerificationError."""
+    watch = reference.watch
     names = list(watch.names)
+    if draws(reference.masked.model):  # a session that has run has drawn, and would go on from there
+        reference.session.close()
+        opened = session(with_outputs(reference.masked.model, watch.extra), widen=reference.session.widened)
+        reference = replace(reference, session=opened)
     runs = [(reference.inputs, reference.session.run(names, reference.inputs | masks))]
     runs += _at_other_sizes(graph, reference, masks, seed)
+    if release:
+        reference.session.close()
     try:
-        ours = session(with_outputs(small, watch.extra))
+        ours = session(with_outputs(small, watch.extra), widen=reference.session.widened)
         results = [ours.run(names, run) for run, _ in runs]
     except RUNTIME_ERRORS as error:
         raise VerificationError(
             "pruned-does-not-run", f"onnxruntime cannot run the pruned model: {first_line(error)}",
             hint="nothing was written; this is a fault of graphprune: please report it with the model",
         ) from error  # fmt: skip
+    pairs = zip(results, runs, strict=True)
     found = max(
-        (worst(mine, wanted, watch.binding) for mine, (_, wanted) in zip(results, runs, strict=True)),
+        (worst(mine, wanted, watch.binding, reference.allowed) for mine, (_, wanted) in pairs),
         key=lambda d: d.relative / d.tolerance,
     )
-    # Outputs of zeros (a head that was never trained) agree with anything: then every tensor before them is compared.
-    if not found.within or not any(np.any(y) for y in runs[0][1] if isinstance(y, np.ndarray) and y.size):
-        first = _first_beyond_noise(graph, groups, plan, small, reference, masks)
-        if first is not None:
-            raise _not_the_same(found, first)
-        found = replace(found, tolerance=max(found.tolerance, found.relative))
-    agreed = _agreed(results[0], given or reference, reference)
-    return Verification(found.absolute, found.relative, len(results), found.tolerance, agreed, exact)
+    something = any(np.any(y) for y in runs[0][1] if isinstance(y, np.ndarray) and y.size)
+    return _Compared(found, results[0], len(results), something)
+
+
+def _without_rounding(
+    graph: Graph, reference: Reference, small: onnx.ModelProto
+) -> tuple[Reference, onnx.ModelProto] | None:
+    """Return both models in floating numbers in place of codes; None where there are none, or it cannot be done."""
+    if not rounds(small):
+        return None
+    shapes = {t.name: t.shape for t in graph.tensors.values() if t.shape is not None}
+    theirs, ours = (unrounded(m, graph.source.dtypes, shapes) for m in (reference.masked.model, small))
+    if theirs is None or ours is None:
+        return None
+    try:
+        held = session(with_outputs(theirs, reference.watch.extra), widen=reference.session.widened)
+    except RUNTIME_ERRORS:
+        return None
+    return replace(reference, masked=replace(reference.masked, model=theirs), session=held), ours
+
+
+def _why_widened(graph: Graph, reference: Reference) -> str:
+    """Say why both models were compared in float32; nothing where they were not."""
+    if not reference.session.widened:
+        return ""
+    if reference.session.weights:
+        return "weights of 2 GiB and more are widened one at a time"
+    if any(t.dtype == "bfloat16" for t in graph.tensors.values()):
+        return "onnxruntime hardly computes in bfloat16 on a CPU"
+    return "in half precision their outputs are not finite or too far apart to tell"
 
 
 def _agreed(outputs: Outputs, original: Reference, reference: Reference) -> float | None:
@@ -171,49 +274,11 @@ def _at_other_sizes(
     if source.other_sizes is None or all(known.static.all() for known in graph.known.values()):
         return []
     run = feeds(source.model, source.other_sizes, seed, integer_limits(graph), positive=reference.positive)
+    run = with_choices(graph, run)
     try:
         return [(run, reference.session.run(list(reference.watch.names), run | masks))]
     except RUNTIME_ERRORS:
         return []
-
-
-def _first_beyond_noise(
-    graph: Graph, groups: Groups, plan: Plan, small: onnx.ModelProto, reference: Reference, masks: dict[str, Array]
-) -> str | None:
-    """Return the first tensor, in graph order, that differs by more than the model's own noise; None if none does.
-
-    Some models turn one rounding into a large difference. What they do to theirs is measured tensor by tensor, on
-    inputs off by a rounding: a wrong slice shows where the noise is still small.
-    """
-    kept = kept_by(groups, plan)
-    there = {n for node in small.graph.node for n in node.output}
-    names = [n for node in graph.nodes if node.family != "value" for n in node.outputs]
-    names = [n for n in names if n in there and graph.tensors[n].dtype.startswith(("float", "bfloat"))]
-    mine = _fetch(small, names, reference.inputs)
-    wanted = _fetch(reference.masked.model, names, reference.inputs | masks)
-    nudged = {n: _off_by_a_rounding(x) for n, x in reference.inputs.items()}
-    noisy = _fetch(reference.masked.model, names, nudged | masks)
-    for name, ours, theirs, other in zip(names, mine, wanted, noisy, strict=True):
-        dims = groups.layout.facts.tensor(name)
-        if dims is None:
-            continue
-        for axis, dim in enumerate(dims):
-            index = kept.index(dim)
-            if index is not None:
-                theirs, other = theirs.take(index, axis=axis), other.take(index, axis=axis)
-        found = difference(ours, theirs)
-        if found.relative > max(found.tolerance, NOISE_FACTOR * difference(other, theirs).relative):
-            return name
-    return None
-
-
-def _off_by_a_rounding(x: Array) -> Array:
-    """Move every other floating number to its neighbour."""
-    if x.dtype.kind != "f":
-        return x
-    nudged = x.copy()
-    nudged.ravel()[::2] = np.nextafter(nudged.ravel()[::2], np.inf)
-    return nudged
 
 
 def _not_the_same(found: Difference, first: str) -> VerificationError:
@@ -223,8 +288,3 @@ def _not_the_same(found: Difference, first: str) -> VerificationError:
         f"(allowed: {found.tolerance:g}); the first tensor that differs is tensor {first!r}",
         hint="nothing was written; protect what makes it with --keep, and please report this with the model",
     )
-
-
-def _fetch(model: onnx.ModelProto, names: list[str], run: Feeds) -> Outputs:
-    result: Outputs = session(with_outputs(model, tuple(names)), optimise=False).run(names, run)
-    return result

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from zlib import crc32
 
 import onnx
 
 from ..graph import Graph, Node
 
 DECISIONS = frozenset({"NonMaxSuppression", "NonZero", "TopK", "ArgMax", "ArgMin", "Unique", "Compress"})
+RANDOM = frozenset({
+    "RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial", "Bernoulli",
+})  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -59,11 +63,28 @@ def _is_number(graph: Graph, name: str) -> bool:
 
 
 def with_outputs(model: onnx.ModelProto, names: tuple[str, ...]) -> onnx.ModelProto:
-    """Return the model with further outputs; itself when there are none."""
-    if not names:
+    """Return the model as it is compared: with further outputs, and its random numbers the same ones in every copy.
+
+    It is the model itself where there is nothing to add.
+    """
+    unseeded = [k for k, node in enumerate(model.graph.node) if _unseeded(node)]
+    if not names and not unseeded:
         return model
     probe = onnx.ModelProto()
     probe.CopyFrom(model)
     have = {o.name for o in probe.graph.output}
     probe.graph.output.extend(onnx.ValueInfoProto(name=n) for n in names if n not in have)
+    for k in unseeded:
+        node = probe.graph.node[k]
+        node.attribute.append(onnx.helper.make_attribute("seed", float(crc32(node.output[0].encode()) % 65521)))
     return probe
+
+
+def draws(model: onnx.ModelProto) -> bool:
+    """Tell whether a model draws random numbers."""
+    return any(node.op_type in RANDOM for node in model.graph.node)
+
+
+def _unseeded(node: onnx.NodeProto) -> bool:
+    """Tell whether a node draws other random numbers in every session."""
+    return node.op_type in RANDOM and all(a.name != "seed" for a in node.attribute)

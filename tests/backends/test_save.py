@@ -140,7 +140,7 @@ def test_what_serialising_refuses_is_an_error(monkeypatch: pytest.MonkeyPatch) -
         def SerializeToString(self) -> bytes:  # noqa: N802
             raise EncodeError("Failed to serialize proto")
 
-    monkeypatch.setattr("graphprune.backends.save._externalise", lambda *_: (Large(), []))
+    monkeypatch.setattr("graphprune.backends.save._externalise", lambda *_: (Large(), {}))
     with pytest.raises(OutputError) as caught:
         encode(mlp(), "out.onnx")
     assert caught.value.code == "output-too-large"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import resource
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 import onnx
+from peak import highest
 from synthetic import chain, heavy
 from zoo import export
 
@@ -66,18 +66,6 @@ def work(what: str, path: Path, folder: Path) -> None:
     inputs = feeds(light, input_sizes(light, path), seed=0)
     del light
     least(path, folder / "out.onnx", inputs)
-
-
-def highest() -> int:
-    """Return the peak of this process' resident memory in bytes.
-
-    On Linux ru_maxrss begins with the parent's peak, which a child keeps across exec; the kernel's VmHWM does not.
-    """
-    status = Path("/proc/self/status")
-    if status.exists():
-        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-        return int(line.split()[1]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 if __name__ == "__main__":

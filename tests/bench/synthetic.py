@@ -72,7 +72,17 @@ def concat(count: int, width: int = 16, grow: int = 4) -> ModelProto:
     return build.model([1, 3, 8, 8], build.conv(x, width, 4))
 
 
-SHAPES = {"chain": chain, "residual": residual, "concat": concat}
+def normed(count: int, width: int = 16) -> ModelProto:
+    """Feed-forward blocks beside a shortcut, normalised, so that numbers stay finite however many there are."""
+    build = Builder()
+    x, ones = "x", build.weight(width)
+    while len(build.nodes) < count - 1:
+        hidden = build.node("MatMul", build.node("LayerNormalization", x, ones), build.weight(width, 2 * width))
+        x = build.node("Add", x, build.node("MatMul", build.node("Relu", hidden), build.weight(2 * width, width)))
+    return build.model([1, width], build.node("MatMul", x, build.weight(width, 10)))
+
+
+SHAPES = {"chain": chain, "residual": residual, "concat": concat, "normed": normed}
 
 
 def heavy(megabytes: int, layers: int = 4) -> ModelProto:

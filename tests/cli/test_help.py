@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from commands import Shell
 
-from graphprune.cli.help import INSPECT, MAIN, PASSES, wanted
+from graphprune.cli.help import INSPECT, MAIN, PASSES, SWEEP, wanted
 from graphprune.cli.inspect import inspect
-from graphprune.cli.options import Options
+from graphprune.cli.options import Options, SweepOptions
 from graphprune.cli.passes import passes
 
 HEAVY = ("numpy", "onnx", "onnxruntime", "scipy", "networkx", "cvxpy", "rich", "cyclopts", "torch")
@@ -27,12 +27,13 @@ def options_in(text: str) -> set[str]:
 def test_help_tells_every_option_and_no_other() -> None:
     assert options_in(MAIN) == {f.name for f in fields(Options)} | {"help", "version"}
     assert options_in(INSPECT) == set(signature(inspect).parameters) - {"model"} | {"help"}
+    assert options_in(SWEEP) == {f.name for f in fields(SweepOptions)} | {"help"}
     assert options_in(PASSES) == set(signature(passes).parameters) - {"name"} | {"help"}
 
 
 def test_defaults_in_help_are_the_real_ones() -> None:
     defaults = Options()
-    assert f"default {defaults.method})" in MAIN
+    assert f"(default {defaults.method}:" in MAIN
     assert f"keeps at least (default {defaults.min_width})" in MAIN
     assert f"(default {defaults.multiple}:" in MAIN
     assert f"seed of all that is random (default {defaults.seed})" in MAIN

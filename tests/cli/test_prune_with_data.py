@@ -47,8 +47,9 @@ def test_a_method_scores_on_the_data_given(shell: Shell, data: Path) -> None:
 
 def test_steps_are_in_the_report_and_the_plan_replays(shell: Shell, data: Path) -> None:
     body = report_of(
-        shell, "--budget", "0.5", "--method", "fisher", "--data", data, "--steps", "3", "--save-plan", "p.json"
-    )
+        shell, "--budget", "0.5", "--method", "fisher", "--data", data, "--steps", "3", "--save-plan", "p.json",
+        "--repair", "none",
+    )  # fmt: skip
     limits = [step["limits"]["macs"] for step in body["steps"]]  # type: ignore[index, union-attr]
     full = body["input"]["macs"]  # type: ignore[index]
     assert limits == pytest.approx([full * 0.5 ** (k / 3) for k in (1, 2, 3)])
@@ -74,7 +75,10 @@ def test_training_between_steps_changes_the_weights(shell: Shell, data: Path) ->
     [
         (("--method", "taylor"), "data-missing"),
         (("--method", "taylor", "--data", "nowhere.npz"), "data-missing"),
-        (("--data", "data.npz"), "unknown-option"),
+        (("--loss", "kl"), "unknown-option"),
+        (("--repair", "least-squares"), "data-missing"),
+        (("--repair", "best"), "bad-value"),
+        (("--data", "data.npz", "--holdout", "1.5"), "bad-holdout"),
         (("--steps", "0"), "bad-steps"),
         (("--epochs", "1", "--data", "data.npz"), "train-without-steps"),
         (("--epochs", "1", "--steps", "2"), "data-missing"),

@@ -10,14 +10,8 @@ from fuzzing_shapes import shape_vector, sizes_of, unsqueeze
 from onnx import TensorProto
 
 
-def linear(f: Fuzz) -> None:
-    x = f.use(int(f.rng.choice([2, 3]))) or f.tokens()
-    out = f.pick(17, 2)
-    f.new(f.net.linear(x[0], x[1][-1], out, bias=f.flip()), *x[1][:-1], out)
-
-
 def attention(f: Fuzz) -> None:
-    name, (n, t, c) = f.use(3) or f.tokens()
+    name, (n, t, c) = f.tokens()
     heads, d, e = f.pick(4, 1), f.pick(5, 1), f.pick(5, 1)
     q, k = (_heads(f, name, c, heads, d, t) for _ in range(2))
     v = _heads(f, name, c, heads, e, t)
@@ -33,7 +27,7 @@ def _heads(f: Fuzz, name: str, c: int, heads: int, d: int, t: int) -> str:
 
 
 def fused_attention(f: Fuzz) -> None:
-    name, (n, t, c) = f.use(3) or f.tokens()
+    name, (n, t, c) = f.tokens()
     heads, d = f.pick(4, 1), f.pick(5, 1)
     qkv = f.net.reshape(f.net.linear(name, c, 3 * heads * d), f.batch, t, 3, heads, d)
     qkv = f.net.transpose(qkv, 2, 0, 3, 1, 4)
@@ -46,7 +40,7 @@ def fused_attention(f: Fuzz) -> None:
 
 def gate(f: Fuzz) -> None:
     """A GLU: twice the width, split in halves that are multiplied."""
-    name, (n, t, c) = f.use(3) or f.tokens()
+    name, (n, t, c) = f.tokens()
     d = f.pick(8, 1)
     y = f.net.linear(name, c, 2 * d)
     if f.net.opset >= 18:
@@ -59,7 +53,7 @@ def gate(f: Fuzz) -> None:
 
 def merged_heads(f: Fuzz) -> None:
     """Attention with batch * heads as one axis and 1/sqrt(d) computed from the shape."""
-    name, (n, t, c) = f.use(3) or f.tokens()
+    name, (n, t, c) = f.tokens()
     heads, d = f.pick(4, 1), f.pick(5, 1)
     b, tokens = sizes_of(f, name, 0, 1)
     merged = f.net.op("Mul", b, f.net.ints(heads)) if f.dynamic else f.net.ints(heads)
@@ -77,7 +71,7 @@ def merged_heads(f: Fuzz) -> None:
 
 
 def grouped_query(f: Fuzz) -> None:
-    name, (n, t, c) = f.use(3) or f.tokens()
+    name, (n, t, c) = f.tokens()
     pairs, repeat, d = f.pick(4, 1), f.pick(4, 1), 2 * f.pick(3, 1)
     heads = pairs * repeat
     q = rope(f, _heads(f, name, c, heads, d, t), d)
@@ -105,7 +99,7 @@ def rope(f: Fuzz, x: str, d: int) -> str:
 
 def shared_weight(f: Fuzz) -> None:
     """One weight used twice on tensors of the same width, or once more transposed."""
-    name, (n, t, c) = f.use(3) or f.tokens()
+    name, (n, t, c) = f.tokens()
     d = f.pick(9, 2)
     if c < 2:
         return
@@ -120,57 +114,13 @@ def shared_weight(f: Fuzz) -> None:
 
 def hidden_weight(f: Fuzz) -> None:
     """A weight behind Transpose, Identity, Reshape."""
-    name, (n, t, c) = f.use(3) or f.tokens()
+    name, (n, t, c) = f.tokens()
     d = f.pick(9, 1)
     weight = f.net.op("Identity", f.net.stored(f.net.random(d, c)) if f.flip() else f.net.constant(f.net.random(d, c)))
     y = f.net.op("MatMul", name, f.net.transpose(weight, 1, 0))
     f.new(f.net.op("Add", y, f.net.reshape(f.net.vector(d), 1, 1, d)), n, t, d)
 
 
-def einsum(f: Fuzz) -> None:
-    name, (n, t, c) = f.use(3) or f.tokens()
-    d = f.pick(7, 1)
-    if f.net.opset < 12:
-        return
-    a, b = f.net.linear(name, c, d), f.net.linear(name, c, d)
-    scores = f.net.op("Einsum", a, b, equation="bsd,btd->bst")
-    f.new(f.net.op("Einsum", scores, name, equation="bst,btc->bsc"), n, t, c)
-
-
-def conv1d(f: Fuzz) -> None:
-    name, (n, t, c) = f.use(3) or f.tokens()
-    d = f.pick(9, 1)
-    y = f.net.op("Conv", f.net.transpose(name, 0, 2, 1), f.net.weight(d, c, 3), f.net.vector(d), pads=[1, 1])
-    f.new(f.net.transpose(y, 0, 2, 1), n, t, d)
-
-
-def pooled_tokens(f: Fuzz) -> None:
-    name, (n, _, c) = f.use(3) or f.tokens()
-    op = str(f.rng.choice(["ReduceMean", "ReduceMax", "ReduceSum"]))
-    as_input = f.net.opset >= (13 if op == "ReduceSum" else 18)
-    y = f.net.op(op, name, f.net.ints(1), keepdims=0) if as_input else f.net.op(op, name, axes=[1], keepdims=0)
-    f.new(y, n, c)
-
-
-def layer_norm(f: Fuzz) -> None:
-    name, (n, t, c) = f.use(3) or f.tokens()
-    if f.net.opset >= 17:
-        y = f.net.op("LayerNormalization", name, f.net.vector(c), f.net.vector(c), axis=-1)
-        f.new(f.net.op("Add", f.net.linear(y, c, c), name), n, t, c)
-
-
 TOKENS: list[Callable[[Fuzz], None]] = [
-    linear,
-    linear,
-    attention,
-    fused_attention,
-    gate,
-    merged_heads,
-    grouped_query,
-    shared_weight,
-    hidden_weight,
-    einsum,
-    conv1d,
-    pooled_tokens,
-    layer_norm,
-]
+    attention, fused_attention, gate, merged_heads, grouped_query, shared_weight, hidden_weight,
+]  # fmt: skip

@@ -55,7 +55,7 @@ def unknown_operator(net: Net, x: str) -> str:
 
 
 def scattered(net: Net, x: str) -> str:
-    return net.op("ScatterND", x, net.stored(np.array([[0]])), net.stored(np.zeros((1, 6, 4, 4), np.float32)))
+    return net.op("ScatterND", x, net.stored(np.array([[0, 2]])), net.stored(np.zeros((1, 4, 4), np.float32)))
 
 
 FREEZING: list[tuple[Layer, int, str]] = [
@@ -67,7 +67,7 @@ FREEZING: list[tuple[Layer, int, str]] = [
     (largest, 4, "TopK works along"),
     (position_of_largest, 1, "ArgMax compares"),
     (unknown_operator, 6, "Det is not known"),
-    (scattered, 6, "ScatterND is not known"),
+    (scattered, 6, "ScatterND goes by index"),
 ]
 
 

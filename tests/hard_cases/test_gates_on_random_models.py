@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
+import onnx
 import torch
 from checks import coupled, make_plan, with_zeros
-from fuzzing_models import random_model
+from fuzzing_models import in_ci, nightly, random_models
+from hypothesis import given
 
 from graphprune.coupling import kept_parameters
 from graphprune.interpret import run, to_torch
@@ -15,14 +16,14 @@ from graphprune.runtime import feeds, session
 from graphprune.verification.verify import integer_limits
 
 
-def check(seed: int) -> None:
-    case = coupled(random_model(seed))
+def check(model: onnx.ModelProto) -> None:
+    case = coupled(model)
     gated = insert_gates(to_torch(case.graph).eval(), case.graph, case.groups)
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(len(model.graph.node))
     for kind in ("random", "one-kept"):
         plan = make_plan(case.groups, kind, rng)
         reference = with_zeros(case.model, kept_parameters(case.graph, case.groups, plan))
-        data = feeds(case.model, case.graph.source.input_sizes, seed, integer_limits(case.graph))
+        data = feeds(case.model, case.graph.source.input_sizes, 0, integer_limits(case.graph))
         with torch.no_grad():
             for name, vector in gated.vectors.items():
                 vector.zero_()
@@ -33,12 +34,12 @@ def check(seed: int) -> None:
             assert np.abs(found.numpy() - wanted).max(initial=0) <= 1e-4 * scale
 
 
-@pytest.mark.parametrize("seed", range(20))
-def test_random_models(seed: int) -> None:
-    check(seed)
+@in_ci(40)
+@given(random_models())
+def test_random_models(model: onnx.ModelProto) -> None:
+    check(model)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", range(1000, 1400))
-def test_many_random_models(seed: int) -> None:
-    check(seed)
+@nightly(random_models(), 400)
+def test_many_random_models(model: onnx.ModelProto) -> None:
+    check(model)

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
-import pytest
 import torch
 from against_onnxruntime import assert_same, grads
-from fuzzing_models import random_model
+from fuzzing_models import PLAIN, in_ci, nightly, random_models
+from hypothesis import given
 from onnx import TensorProto
 from onnx_models import Net, initializer
 
 from graphprune.interpret import from_torch, to_torch
 from graphprune.interpret.roles import needed
 from graphprune.runtime import feeds, real_inputs
-
-ROUNDINGS = {245}
-"""Seeds of models with an output that is zero but for roundings, in onnxruntime as here."""
 
 
 def kinds(model: onnx.ModelProto) -> tuple[set[str], set[str]]:
@@ -101,12 +98,10 @@ def test_integers_are_never_parameters() -> None:
     assert "shape" not in buffers  # a literal in the graph
 
 
-@pytest.mark.parametrize("seed", range(12))
-def test_random_models(seed: int) -> None:
+def check(model: onnx.ModelProto) -> None:
     """The same values, a gradient for every parameter, the same bytes back."""
-    model = random_model(seed)
     sizes = {i.name: [d.dim_value or 2 for d in i.type.tensor_type.shape.dim] for i in real_inputs(model)}
-    module = assert_same(model, feeds(model, sizes, seed))
+    module = assert_same(model, feeds(model, sizes, 0))
     assert from_torch(module, model).SerializeToString() == model.SerializeToString()
     nodes = needed(model.graph)
     stored = {t.name for t in model.graph.initializer} | {n.output[0] for n in nodes if n.op_type == "Constant"}
@@ -114,17 +109,22 @@ def test_random_models(seed: int) -> None:
     floats = {n for n in read if initializer(model, n).dtype == np.float32 and initializer(model, n).size > 1}
     kept = {"BatchNormalization": 3, "Resize": 1}  # from which input on nothing is trained: statistics, scales
     fixed = {n for node in nodes if node.op_type in kept for n in node.input[kept[node.op_type] :]}
-    made = {module.onnx_names[n]: g for n, g in grads(module, feeds(model, sizes, seed)).items()}
+    made = {module.onnx_names[n]: g for n, g in grads(module, feeds(model, sizes, 0)).items()}
     assert floats - fixed == {n for n in made if initializer(model, n).size > 1}
     for name, gradient in made.items():
         assert gradient is not None, name
         assert torch.isfinite(gradient).all(), name
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", sorted({*range(100, 400)} - ROUNDINGS))
-def test_many_random_models(seed: int) -> None:
-    test_random_models(seed)
+@in_ci(12)
+@given(random_models(PLAIN))
+def test_random_models(model: onnx.ModelProto) -> None:
+    check(model)
+
+
+@nightly(random_models(PLAIN), 20)
+def test_many_random_models(model: onnx.ModelProto) -> None:
+    check(model)
 
 
 def test_a_sparse_tensor_is_computed_with() -> None:

@@ -379,5 +379,5 @@ def test_from_the_command_line(mode: str, tmp_path: Any, capsys: pytest.CaptureF
     assert body["details"]["coreset"]["block.first"]["guarantee"] == "theorem"
     assert any("theorem" in note for note in body["notes"])
     options = {"data": {"x": x}} if mode == "refit" else {}
-    same, _ = gp.prune(model, budget=0.5, method=Coreset(mode=mode, beta="auto", seed=3, **options), seed=3)  # type: ignore[arg-type]
+    same, _ = gp.prune(model, budget=0.5, method="coreset", mode=mode, beta="auto", seed=3, **options)  # type: ignore[arg-type]
     assert np.array_equal(run(onnx.load(out), x), run(same, x))

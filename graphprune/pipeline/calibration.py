@@ -1,0 +1,172 @@
+"""The samples that a run is given: what methods and repair see of them, and what is kept to tell what pruning cost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from ..data.share import Share
+from ..errors import ModelError, UsageError
+
+if TYPE_CHECKING:
+    from ..data import InputSpec, Preprocess, Samples
+    from ..graph import Array, Graph
+    from ..groups import Groups
+    from ..plan import Plan
+    from ..repair import Repaired
+    from ..report.quality import Quality
+    from ..verification.quality import Answers
+
+Repair = Literal["auto", "none", "bias", "least-squares"]
+REPAIRS: tuple[str, ...] = get_args(Repair)
+AUTO = "auto"
+WITH_DATA, WITHOUT = "obs", "magnitude"
+"""The methods that a user gets who names none: those that measured best (docs/repair.md)."""
+SAMPLES = 256
+"""Samples that repair is fitted on, unless told otherwise."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Samples as the user gives them, and what is done with them; see ``prune``.
+
+    ``data``, ``labels`` and ``preprocess`` are as ``data.open_samples`` takes them. ``samples`` limits those that
+    methods and repair see, ``holdout`` is the fraction that they never see (None: a fifth, at most 512 samples).
+    """
+
+    data: Any = field(default=None, compare=False, repr=False)
+    labels: str | None = None
+    preprocess: str | Path | Preprocess | None = None
+    samples: int | None = None
+    holdout: float | None = None
+    repair: Repair = "auto"
+    seed: int = 0
+
+    def check(self) -> None:
+        """Raise UsageError for what makes no sense whatever the model is."""
+        if self.repair not in REPAIRS:
+            hint = f"choose one of {', '.join(REPAIRS)}"
+            raise UsageError("bad-repair", f"there is no repair {self.repair!r}", where="--repair", hint=hint)
+        if self.samples is not None and (type(self.samples) is not int or self.samples < 1):
+            hint = "give a number from 1 up"
+            raise UsageError("data-empty", f"{self.samples!r} is no number of samples", where="--samples", hint=hint)
+        _ = self.seen
+        if self.data is None and self.repair in ("bias", "least-squares"):
+            hint = "give samples by --data (or data=...)"
+            raise UsageError("data-missing", f"repair {self.repair!r} needs data", where="--data", hint=hint)
+
+    @property
+    def seen(self) -> Share | None:
+        """What methods, repair and training may see, as data; None where there is no data."""
+        if self.data is None:
+            return None
+        return Share(self.data, "seen", self.holdout, self.labels, self.preprocess, self.seed)
+
+    def options(self, method: str) -> dict[str, Any]:
+        """Return what of this the options of a method by name take; raises UsageError for an unknown one."""
+        from ..registry import options_of
+
+        names = options_of(method)
+        given = {"data": self.seen, "labels": self.labels, "samples": self.samples}
+        return {name: value for name, value in given.items() if value is not None and name in names}
+
+    def repair_after(self, *, changed: bool) -> Literal["none", "bias", "least-squares"]:
+        """Return what repair is due after a method, which ``changed`` weights itself or did not."""
+        if self.repair != "auto":
+            return self.repair
+        return "none" if changed or self.data is None else "least-squares"
+
+    def method(self, name: str) -> str:
+        """Return the method that a name means: "auto" is what measured best, with data or without."""
+        if name != AUTO:
+            return name
+        return WITHOUT if self.data is None else WITH_DATA
+
+    def held_out(self, graph: Graph) -> Samples | None:
+        """Open the samples that nothing was chosen by; None where there are none."""
+        if self.seen is None:
+            return None
+        from ..data import open_samples
+
+        samples = open_samples(self.seen.other, specs_of(graph))
+        return samples if len(samples) else None
+
+
+def specs_of(graph: Graph) -> tuple[InputSpec, ...]:
+    """Return what the model behind a graph wants to be fed."""
+    from ..data import specs_of_model
+    from ..frontends.onnx import OnnxSource
+
+    if isinstance(graph.source, OnnxSource):
+        return specs_of_model(graph.source.model)
+    from ..interpret.differentiable import differentiable, input_specs
+
+    return input_specs(graph, differentiable(graph))
+
+
+def repaired(
+    calibration: Calibration, graph: Graph, groups: Groups, plan: Plan, how: Literal["bias", "least-squares"]
+) -> Repaired:
+    """Make up for the units that a plan removes, in the weights of those that are left.
+
+    Raises UsageError for samples that do not fit, ModelError for a model that does not run on them.
+    """
+    from ..data import open_samples
+    from ..repair import repair
+
+    samples = open_samples(calibration.seen, specs_of(graph)).first(calibration.samples or SAMPLES)
+    return repair(graph, groups, plan, samples, how=how, seed=calibration.seed)
+
+
+def measured(calibration: Calibration, original: Graph, small: Graph) -> Quality | None:
+    """Run both models on the samples held out; None where there are none.
+
+    Raises UsageError for samples that do not fit, ModelError for a model that does not run on them.
+    """
+    return comparing(calibration, original)(small)
+
+
+def comparing(calibration: Calibration, original: Graph) -> Callable[[Graph], Quality | None]:
+    """Return what ``measured`` does for any number of smaller models: the original runs once."""
+    from ..verification.quality import quality
+
+    samples = calibration.held_out(original)
+    if samples is None:
+        return lambda small: None
+    held: Samples = samples
+    wanted: list[Answers] = []
+
+    def pairs(small: Graph) -> Iterator[tuple[Answers, Answers, Array | None]]:
+        run = _runner(small)
+        if not wanted:
+            first = _runner(original)
+            wanted.extend(first(batch.inputs) for batch in held.batches())
+        for answers, batch in zip(wanted, held.batches(), strict=True):
+            yield answers, run(batch.inputs), batch.labels
+
+    return lambda small: quality(original, pairs(small))
+
+
+def _runner(graph: Graph) -> Callable[[Mapping[str, Array]], Answers]:
+    """Return what runs the model behind a graph: onnxruntime, or torch for a torch module."""
+    from ..frontends.onnx import OnnxSource
+
+    if not isinstance(graph.source, OnnxSource):
+        from .calibration_torch import runner
+
+        return runner(graph)
+    from ..runtime import RUNTIME_ERRORS, first_line, session
+
+    running = session(graph.source.model)
+
+    def run(inputs: Mapping[str, Array]) -> Answers:
+        try:
+            answers: Answers = running.run(list(graph.outputs), dict(inputs))
+        except RUNTIME_ERRORS as error:
+            words = f"onnxruntime cannot run the model on the data: {first_line(error)}"
+            raise ModelError("model-does-not-run", words, hint="give data that the model runs on") from error
+        return answers
+
+    return run

@@ -1,0 +1,89 @@
+"""The curve of what is kept against what it costs: one model, several budgets, every point pruned and measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..budget import Budget
+from ..errors import BudgetError, UsageError
+from ..report.curve import Curve, Point
+from . import fitting
+from .calibration import comparing
+from .run import Opened, Settings, check_settings, open_model, read, silent, version
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+    from ..frontends.load import Loaded
+    from ..report.quality import Quality
+    from ..scoring import Prepared
+
+BUDGETS = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)
+Progress = Callable[[str], None]
+
+
+def sweep(
+    model: str | Path | ModelProto | Loaded, budgets: Sequence[float | str | Budget] = BUDGETS, *,
+    progress: Progress | None = None, **options: Any,
+) -> Curve:  # fmt: skip
+    """Prune an ONNX model to each of several budgets and measure what that costs; nothing is written.
+
+    ``budgets`` are as ``prune`` takes them, ``options`` its further arguments, ``data`` above all: with samples every
+    point is measured on those held out, without it by the cosine on random inputs alone. Scores, and the statistics
+    behind them, are taken once. Every point is verified like any pruned model. A budget that is out of reach gives no
+    point, but the reason. Raises what ``prune`` raises, and UsageError for options that make no sense for a curve.
+    """
+    goals = [b if isinstance(b, Budget) else Budget.parse(b) for b in budgets]
+    if not goals:
+        raise UsageError("budget-missing", "no budget is given", where="budgets", hint="give some, such as 0.9..0.3")
+    return run_sweep(model, goals, Settings.of(budget=goals[0], **options), progress or silent)
+
+
+def run_sweep(
+    model: str | Path | ModelProto | Loaded, budgets: Sequence[Budget], settings: Settings, progress: Progress
+) -> Curve:
+    """Do what ``sweep`` does, with settings; their own budget plays no part."""
+    for name, wrong in (("plan", settings.plan is not None), ("steps", settings.steps != 1)):
+        if wrong:
+            words, hint = f"a curve cannot be made with {name}", "prune to one budget instead"
+            raise UsageError("sweep-option", words, where=name, hint=hint)
+    settings = replace(settings, budget=budgets[0])
+    check_settings(settings)
+    source = read(model, progress)
+    with source.runnable():
+        opened = open_model(source, settings, progress)
+        progress("score")
+        prepared = fitting.prepare(fitting.scoring_pass(settings), opened)
+        points = tuple(_points(prepared, opened, settings, budgets, progress))
+    full = {str(metric): value for metric, value in fitting.costs_of(opened).items()}
+    path = None if source.loaded is None else str(source.loaded.path)
+    return Curve(path, full, prepared.scores.method, settings.seed, points, prepared.scores.notes, version())
+
+
+def _points(
+    prepared: Prepared, opened: Opened, settings: Settings, budgets: Sequence[Budget], progress: Progress
+) -> Iterator[Point]:
+    """Yield the points in the order of the budgets."""
+    from ..verification import verify
+
+    reference = verify.prepare(opened.graph, opened.groups, seed=settings.seed)
+    compare = comparing(settings.calibration, opened.graph)
+    for budget in budgets:
+        progress(f"budget {budget}")
+        asked: Mapping[str, float | str] = {str(m): v for m, v in budget.to_dict().items()}
+        try:
+            fitted = fitting.fit_prepared(prepared, opened, replace(settings, budget=budget), progress)
+        except BudgetError as error:
+            yield Point(asked, reason=error.message)
+            continue
+        check = verify.verify(
+            fitted.opened.graph, fitted.opened.groups, fitted.applied, fitted.model, seed=settings.seed,
+            reference=reference, original=opened.graph,
+        )  # fmt: skip
+        quality: Quality | None = compare(fitted.small)
+        costs = {str(metric): value for metric, value in fitted.after.items()}
+        widths = {name: len(units) for name, units in fitted.plan.keep.items()}
+        yield Point(asked, costs, fitted.plan.objective, check.agreement, quality, widths)

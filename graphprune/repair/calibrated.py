@@ -1,0 +1,197 @@
+"""What passes share that score by moments of consumers' inputs: data or surrogates, layers, weights between groups."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+
+from ..errors import UsageError
+from ..scoring import Needs, Prepared, choice, collect
+from ..weights import Weights
+from .halves import Halves
+
+if TYPE_CHECKING:
+    from ..data import Samples
+    from ..graph import Graph
+    from ..groups import Group, Groups
+    from ..plan import Plan
+    from ..scores import FloatArray, Objective, Scores
+    from ..statistics.consumers import Consumer
+    from ..statistics.moments import Moments
+    from .elimination import Removal
+    from .fit import Fit
+    from .group_layers import GroupLayers
+    from .layer import Layer
+
+Update = Literal["auto", "none", "bias", "least-squares"]
+Between = Literal["outputs", "energy"]
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """A pass that scores by the first and second moments of what consumers are fed, on ``samples`` samples of ``data``.
+
+    ``data`` is what ``graphprune.data.open_samples`` opens, with ``preprocess`` for images; without it surrogate
+    samples are made from what the inputs look like, drawn by ``seed``, and a note says so. ``ridge`` is added to the
+    diagonals of second moments, as a part of their mean. ``update`` changes the consumers' weights once a plan is
+    known, by the same moments: "none", "bias" or "least-squares". "auto" leaves that to ``graphprune.repair.repair``
+    where there is data, which does more: it sees the errors of what was pruned before; without data it is
+    "least-squares". A score is an error, relative to the energy of a layer's outputs. By ``between="outputs"``
+    those of a group are multiplied by what its error was seen to do at the model's outputs, with the group alone pruned
+    to ``probe`` of its units and its consumers fitted, on the last ``probes`` samples, which nothing else sees if there
+    are twice as many; that is one run on them a group. ``between="energy"`` takes scores as they are.
+    """
+
+    data: Any = field(default=None, compare=False, repr=False)
+    preprocess: Any = None
+    samples: int = 256
+    ridge: float = 0.01
+    update: Update = "auto"
+    between: Between = "outputs"
+    probe: float = 0.75
+    probes: int = 16
+    seed: int = 0
+
+    name: ClassVar[str]
+    needs: ClassVar[Needs] = "data"
+    summary: ClassVar[str]
+    scale_equivariant: ClassVar[bool] = False
+    objective: ClassVar[Objective] = "sum"
+    without_data: ClassVar[bool] = True
+    """Whether the pass makes samples of its own where there is no data."""
+
+    def __post_init__(self) -> None:
+        """Check the options."""
+        choice(self.name, "update", self.update, ("auto", "none", "bias", "least-squares"))
+        choice(self.name, "between", self.between, ("outputs", "energy"))
+        for option, below in (("ridge", np.inf), ("probe", 1.0)):
+            value = getattr(self, option)
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < below:
+                raise self._bad(option, f"a number above 0{f' and below {below:g}' if below < np.inf else ''}")
+        for option, least in (("samples", 1), ("probes", 1), ("seed", 0)):
+            self._integer(option, least)
+
+    def _integer(self, option: str, least: int) -> None:
+        value = getattr(self, option)
+        if type(value) is not int or value < least:
+            raise self._bad(option, f"an integer from {least} up")
+
+    def _bad(self, option: str, wanted: str) -> UsageError:
+        words = f"{self.name} has no {option} {getattr(self, option)!r}"
+        return UsageError("bad-option", words, where=option, hint=f"give {wanted}")
+
+    def score(self, layers: GroupLayers, size: int) -> FloatArray | Removal:
+        """Return the scores of a group of ``size`` units from its layers (at least one), shape (units,).
+
+        A method that removes units one by one returns the order instead, with what each adds to the error.
+        """
+        raise NotImplementedError
+
+    def fit(self, layer: Layer, removed: Any) -> Fit:
+        """Return the weights of a layer once ``removed`` columns are gone; see ``update``."""
+        from .fit import compensated, least_squares
+
+        return compensated(layer, removed) if self.update == "bias" else least_squares(layer, removed, self.ridge)
+
+    def __call__(self, graph: Graph, groups: Groups) -> Scores:
+        """Return scores of shape (units,) a group, losses that compare across groups; the model is not changed.
+
+        Raises UsageError for data that does not fit, ModelError for a model that does not run on it and NaN weights.
+        """
+        return self._measured(graph, groups)[0]
+
+    def prepare(self, graph: Graph, groups: Groups, recouple: Callable[[Graph], Groups]) -> Prepared:
+        """Return the scores, and what changes the consumers' weights once the widths are known."""
+        scores, moments = self._measured(graph, groups)
+        if self.update == "none" or (self.update == "auto" and self.data is not None):
+            return Prepared(graph, groups, scores)
+        return Prepared(graph, groups, scores, partial(self._updated, graph, groups, recouple, moments.of))
+
+    def _updated(
+        self, graph: Graph, groups: Groups, recouple: Callable[[Graph], Groups],
+        moments_of: Callable[[Consumer], Moments], plan: Plan,
+    ) -> Graph:  # fmt: skip
+        """Return the graph with the consumers of a plan fitted by the moments that scored them."""
+        from ..folding import with_values
+        from ..layout import kept_by
+        from .apply import cuts_of, fit_all
+        from .bias import with_biases
+
+        cuts = list(cuts_of(graph, groups, kept_by(groups, plan)))
+        made = with_biases(graph, [c.consumer for c in cuts])
+        if made is not graph:
+            groups = recouple(made)
+            cuts = list(cuts_of(made, groups, kept_by(groups, replace(plan, fingerprint=groups.fingerprint))))
+        values = fit_all(cuts, moments_of, self.fit).values
+        return with_values(made, values) if values else graph
+
+    def _measured(self, graph: Graph, groups: Groups) -> tuple[Scores, Halves]:
+        from .group_layers import group_layers
+        from .probing import Probe
+        from .samples import opened
+
+        data, notes = opened(graph, self.data, self.preprocess, self.samples, self.seed)
+        data, probes = self._held_out(data)
+        moments = Halves.of_samples(graph, groups, data, self.seed)
+        layers, weights = group_layers(graph, groups, moments.of), Weights(graph)
+        halves = [group_layers(graph, groups, half.of) for half in moments.halves]
+        raw = {g.id: self._raw(g, layers[g.id], [h[g.id] for h in halves], weights) for g in groups.groups}
+        notes += (*moments.notes, *_missing(layers))
+        if self.between == "outputs" and self.objective == "sum":
+            probe = Probe(graph, groups, moments.of, probes, self._probing, self.probe)
+            factors = probe.factors(raw)
+            raw = {name: values * factors[name] for name, values in raw.items()}
+        scores = collect(self, weights, groups, lambda g: raw[g.id], self.objective)
+        options = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("data", "preprocess")}
+        return replace(scores, options=options, notes=notes), moments
+
+    def _held_out(self, data: Samples) -> tuple[Samples, Samples]:
+        """Return the samples that moments are taken of, and those that outputs are compared on: others, if enough."""
+        weighs = self.between == "outputs" and self.objective == "sum"
+        if not weighs or len(data) < 2 * self.probes + 2 * (data.fixed_batch or 1):
+            return data, data.first(self.probes)
+        unit = data.fixed_batch or 1
+        rest = len(data) - -(-self.probes // unit) * unit
+        # The last ones, not any: where neighbours are alike (views of a scene, frames), these are of other scenes.
+        return data.first(rest), replace(data, order=data.order[rest:])
+
+    def _raw(self, group: Group, layers: GroupLayers, halves: Sequence[GroupLayers], weights: Weights) -> FloatArray:
+        """Score a group by its layers; one without any by the part of its weights' energy that each unit has."""
+        from .elimination import Removal
+        from .group_layers import even
+        from .monotone import as_scores
+        from .validation import validated
+
+        if not layers.layers or not even(layers.layers):
+            energy = weights.table(group).sum(axis=0)
+            return np.asarray(energy / max(float(energy.sum()), 1e-300))
+        found = self.score(layers, group.size)
+        if not isinstance(found, Removal):
+            return found
+        if len(halves) == 2:
+            found = validated(found, (halves[0].layers, halves[1].layers), layers.factors, self.ridge)
+        return as_scores(found)
+
+    def _probing(self, layer: Layer, removed: Any) -> Fit:
+        """Fit a layer of a group that is pruned alone: by least squares, whatever the pass does to the weights."""
+        from .fit import least_squares
+
+        return least_squares(layer, removed, self.ridge)
+
+
+def _missing(layers: Mapping[str, GroupLayers]) -> tuple[str, ...]:
+    """Say which groups are not scored by data, and which in part."""
+    without = [g.group for g in layers.values() if not g.layers]
+    partly = {reason for g in layers.values() if g.layers for reason in g.missed}
+    notes = []
+    if without:
+        few = ", ".join(without[:4]) + (", ..." if len(without) > 4 else "")
+        notes.append(f"scored by the energy of their weights, since no stored weight sums over them: {few}")
+    if partly:
+        few = "; ".join(sorted(partly)[:3]) + ("; ..." if len(partly) > 3 else "")
+        notes.append(f"not counted in the scores: {few}")
+    return tuple(notes)

@@ -1,0 +1,115 @@
+"""Bias compensation and least squares: weights of what is left that stand for what is gone (methods.md 6.7, 6.8)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import linalg
+
+from ..errors import UsageError
+from ..scores import FloatArray
+from .layer import Layer
+
+PLENTY = 8
+"""Rows a column from which on the ridge need not be chosen."""
+Towards = Literal["old", "zero"]
+
+
+@dataclass(frozen=True)
+class Fit:
+    """New weights, shape (outputs, columns), zero at removed columns, and what to add to the bias, shape (outputs,).
+
+    ``before`` and ``after`` are the parts of the outputs' energy that are missed: with the old weights and bias, as
+    far as they are left, and with the new ones.
+    """
+
+    weights: FloatArray
+    shift: FloatArray
+    before: float
+    after: float
+
+
+def compensated(layer: Layer, removed: NDArray[np.bool_]) -> Fit:
+    """Leave the weights, and let the bias take what removed columns add on average (methods.md 6.7).
+
+    ``removed`` has shape (columns,). Of a layer without a bias nothing changes. The error that is left is
+    tr(W_S C_SS W_S') with the covariance C of the inputs.
+    """
+    left = np.where(removed, 0.0, layer.weights)
+    return fit_of(layer, removed, left)
+
+
+def least_squares(layer: Layer, removed: NDArray[np.bool_], ridge: float = 1e-2, towards: Towards = "old") -> Fit:
+    """Return the weights of the columns left that miss least of the outputs before pruning (methods.md 6.8).
+
+    With moments C about the mean, if the layer has a bias, and T = E[y x_K'] of the targets the new weights are
+    ``W0 + (T - W0 C_KK) (C_KK + ridge mean(diag) I)^-1``, where W0 are the old ones, or zero by ``towards``: towards
+    the old ones the error is never larger than with them, whatever the ridge, and where the targets are W x the result
+    is that of damped structured OBS. Where there are fewer than ``PLENTY`` rows a column, the ridge is the one of least
+    generalised cross-validation error, if that is larger (``validated_ridge``). ``removed`` has shape (columns,).
+    Raises UsageError for a ridge of 0 or less with moments that are singular.
+    """
+    kept = np.flatnonzero(~removed)
+    new = np.zeros_like(layer.weights)
+    if len(kept):
+        gram = layer.gram[np.ix_(kept, kept)]
+        start = layer.weights[:, kept] if towards == "old" else np.zeros((len(new), len(kept)))
+        missing = layer.cross[:, kept] - start @ gram
+        if 0 < layer.rows < PLENTY * len(kept):
+            old = np.zeros_like(new)
+            old[:, kept] = start
+            new[:, kept] = start + _by_validation(gram, missing, layer.error(old), layer.rows, ridge)
+        else:
+            new[:, kept] = start + _solved(gram, missing.T, ridge).T
+    return fit_of(layer, removed, new)
+
+
+def _by_validation(gram: FloatArray, missing: FloatArray, energy: float, rows: int, least: float) -> FloatArray:
+    """Return the change of weights, shape (outputs, columns), with the ridge of ``validated_ridge``."""
+    scale = float(np.trace(gram)) / len(gram)
+    if scale <= 0:
+        return np.zeros_like(missing)
+    values, vectors = linalg.eigh(gram, check_finite=False)
+    values = np.maximum(values, 0.0)
+    turned = missing @ vectors
+    ridge = validated_ridge(values, np.square(turned).sum(axis=0), energy, rows, least * scale)
+    return np.asarray((turned / (values + ridge)) @ vectors.T)
+
+
+def validated_ridge(values: FloatArray, explained: FloatArray, energy: float, rows: int, least: float) -> float:
+    """Return the number to add to the diagonal of least generalised cross-validation error, from ``least`` up.
+
+    ``values`` are the eigenvalues of the moments, ``explained`` |E[m x'] v|^2 for what is missed, m, and each
+    eigenvector v, ``energy`` is E|m|^2, and ``rows`` the number of rows. The score is the energy left over (1 - 1.4 df
+    / rows)^2, with the degrees of freedom df = 1 + sum of s / (s + ridge); the factor, against too small a ridge, is
+    Kim and Gu's (2004, J. R. Statist. Soc. B 66). Where none is defined the largest of the ridges tried is taken.
+    """
+    ridges = least * np.geomspace(1.0, 1e6, 37)
+    below = values[:, None] + ridges
+    left = energy - (explained[:, None] * (2 / below - values[:, None] / below**2)).sum(axis=0)
+    free = 1 - 1.4 * (1 + (values[:, None] / below).sum(axis=0)) / rows
+    score = np.where(free > 0, np.maximum(left, 0.0) / np.maximum(free, 1e-12) ** 2, np.inf)
+    return float(ridges[score.argmin()] if np.isfinite(score).any() else ridges[-1])
+
+
+def _solved(gram: FloatArray, right: FloatArray, ridge: float) -> FloatArray:
+    scale = float(np.trace(gram)) / len(gram)
+    if scale <= 0:
+        return np.zeros_like(right)
+    damped = gram + np.diag(np.full(len(gram), ridge * scale))
+    try:
+        return np.asarray(linalg.solve(damped, right, assume_a="pos", overwrite_a=True, check_finite=False))
+    except linalg.LinAlgError as error:
+        words = "the moments of the columns left are singular"
+        raise UsageError("moments-singular", words, where="ridge", hint="raise ridge, or give more samples") from error
+
+
+def fit_of(layer: Layer, removed: NDArray[np.bool_], weights: FloatArray) -> Fit:
+    """Return weights, zero at removed columns, with the shift that suits them best and the errors before and after."""
+    shift = layer.shift(weights) if layer.centred else np.zeros(len(weights))
+    left = np.where(removed, 0.0, layer.weights)
+    missed = layer.error(left) + (float(np.square(layer.shift(left)).sum()) if layer.centred else 0.0)
+    return Fit(weights, shift, missed / layer.energy, layer.error(weights) / layer.energy)

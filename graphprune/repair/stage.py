@@ -1,0 +1,174 @@
+"""Repair after any method: the weights that are left, fitted layer by layer to what the model gave before.
+
+Consumers are taken in the order of the graph. What each is fed by the pruned network, whose earlier consumers are
+repaired already, is set against what it gave in the original one: so every fit sees, and mends, the errors of those
+before it (He et al. 2017, ThiNet; methods.md 6.7 to 6.9). The original and the pruned network run once each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from ..coupling import couple_like
+from ..errors import UsageError
+from ..folding import with_values
+from ..graph import Graph
+from ..groups import Groups, IntArray
+from ..layout import kept_by
+from ..scoring import choice
+from ..statistics.consumers import consumers_of
+from ..statistics.moments import Cross
+from ..statistics.settings import Settings
+from .apply import Cut, Fitter, Outcome, cuts_of, fit_all, masked, not_fitted, record
+from .bias import with_biases
+from .fit import compensated, least_squares
+from .layer import Layer, Targets
+from .ridges import ridges_and_targets
+from .samples import opened
+
+if TYPE_CHECKING:
+    from ..data import Samples
+    from ..plan import Plan
+    from ..statistics.targets import Targets as TargetsOf
+
+How = Literal["least-squares", "bias", "obs"]
+
+
+@dataclass(frozen=True)
+class Repaired:
+    """A model whose kept units' weights make up for the removed ones, and what a user should know of it.
+
+    ``graph`` has the same units; columns of removed units are as they were, so that rewriting it with the plan is what
+    was repaired. ``before`` and ``after`` tell for every weight that was fitted what part of its output's energy is
+    missed, on the samples it was fitted to: fed by the repaired network, with the old weight and with the new one.
+    ``left`` says why weights are as they were.
+    """
+
+    graph: Graph
+    notes: tuple[str, ...]
+    before: dict[str, float]
+    after: dict[str, float]
+    left: dict[str, str] = field(default_factory=dict)
+
+
+def repair(
+    graph: Graph, groups: Groups, plan: Plan, samples: Any = None, *, how: How = "least-squares", ridge: float = 1e-2,
+    seed: int = 0, count: int = 256, original: Graph | None = None,
+) -> Repaired:  # fmt: skip
+    """Fit the consumers of a plan's units to what the model gave before, on samples without labels.
+
+    ``samples`` are samples, or what ``graphprune.data.open_samples`` opens, or None for made ones; the first ``count``
+    are taken. ``how="least-squares"`` fits weights and biases, with at least ``ridge`` times the mean second moment
+    towards the old ones (as much as makes fits to half of the samples hold on the other half), "bias" only the biases;
+    "obs" fits weights by the moments of the unpruned model alone, which is optimal brain surgeon, and runs the model
+    once instead of twice. ``original`` is the model that is to be approached, where ``graph`` was changed since (its
+    units reweighed, say): it must have the same nodes. ``seed`` chooses the rows that are looked at.
+
+    Raises UsageError for samples and options that do not fit, PlanError for another model's plan, ModelError for a
+    model that does not run on the samples.
+    """
+    choice("repair", "how", how, ("least-squares", "bias", "obs"))
+    if not ridge > 0:
+        raise UsageError("bad-option", f"repair has no ridge {ridge!r}", where="ridge", hint="give a number above 0")
+    cuts = list(cuts_of(graph, groups, kept_by(groups, plan)))
+    base = with_biases(graph, [c.consumer for c in cuts])
+    if base is not graph:
+        groups = couple_like(groups, base)
+        cuts = list(cuts_of(base, groups, kept_by(groups, replace(plan, fingerprint=groups.fingerprint))))
+    data, notes = opened(graph, samples, None, count, seed)
+    if not cuts:
+        return Repaired(graph, (*notes, "nothing is to be repaired: no weight loses columns"), {}, {})
+    settings = Settings(seed=seed)
+    if how == "obs":
+        outcome = _at_once(base, groups, cuts, data, settings, partial(least_squares, ridge=ridge))
+    elif how == "bias":
+        outcome = _in_stages(base, cuts, data, settings, _Way(lambda cut: compensated), original, groups)
+    else:
+        ridges, targets = ridges_and_targets(base, groups, cuts, data, settings, ridge)
+        way = _Way(lambda cut: partial(least_squares, ridge=ridges[cut.consumer.node]), targets)
+        outcome = _in_stages(base, cuts, data, settings, way, original, groups)
+    made = with_values(base, outcome.values) if outcome.values else graph
+    return Repaired(made, (*notes, *_notes(outcome, len(data))), outcome.before, outcome.after, outcome.left)
+
+
+@dataclass(frozen=True)
+class _Way:
+    """How each consumer is fitted, and the outputs of the model before pruning, where they are there already."""
+
+    fitter: Callable[[Cut], Fitter]
+    targets: TargetsOf | None = None
+
+
+def _at_once(
+    graph: Graph, groups: Groups, cuts: Sequence[Cut], data: Samples, settings: Settings, fitter: Fitter
+) -> Outcome:
+    from ..statistics.collect import collect
+
+    consumers = [c.consumer for c in cuts if not c.consumer.refusal]
+    return fit_all(cuts, collect(graph, groups, data, settings, consumers=consumers).of, fitter)
+
+
+def _in_stages(
+    graph: Graph, cuts: Sequence[Cut], data: Samples, settings: Settings, way: _Way, original: Graph | None,
+    groups: Groups,
+) -> Outcome:  # fmt: skip
+    from ..statistics.sequential import Pair, sequential
+
+    outcome = Outcome()
+    outcome.left.update({c.consumer.parameter: c.consumer.refusal for c in cuts if c.consumer.refusal})
+    dense = {c.node: c for c in consumers_of(original, couple_like(groups, original))} if original is not None else {}
+    fitted = {c.consumer.node: c for c in cuts if not c.consumer.refusal}
+    pairs = [Pair(dense.get(node, c.consumer), c.consumer, columns=_seen(c)) for node, c in fitted.items()]
+    targets = way.targets if original is None else None
+    for stage in sequential(pairs, data, settings, targets, values=masked(cuts, graph)):
+        for pair in stage.pairs:
+            cut, cross = fitted[pair.pruned.node], stage.cross(pair)
+            reason = not_fitted(cut, cross.x)
+            if reason:
+                outcome.left[cut.consumer.parameter] = reason
+                continue
+            made = record(outcome, cut, list(_layers(cut, cross)), way.fitter(cut))
+            if made:
+                stage.set(made)
+    return outcome
+
+
+def _seen(cut: Cut) -> IntArray | None:
+    """Return the columns that are left, where they can be looked at alone: of a consumer that is a single matrix."""
+    return np.flatnonzero(~cut.removed) if cut.consumer.blocks == 1 else None
+
+
+def _layers(cut: Cut, cross: Cross) -> Iterator[Layer]:
+    """Yield the blocks of a consumer, of the columns that are looked at, with targets of the original network."""
+    consumer, seen = cut.consumer, _seen(cut)
+    mean, second = cross.mean, cross.second
+    energy = cross.variance + np.square(mean)
+    for b, whole in enumerate(consumer.stacked()):
+        weights = whole if seen is None else whole[:, seen]
+        block = cross.x.block(b)
+        none = np.full(weights.shape[1], -1, np.int64)
+        wanted = Targets(second[b], mean[b], energy[b])
+        yield Layer(weights, block.second[0], block.mean, none, 0, consumer.bias is not None, wanted, block.rows)
+
+
+def _notes(outcome: Outcome, samples: int) -> tuple[str, ...]:
+    """Say what was fitted, and what was not and why."""
+    notes = []
+    if outcome.after:
+        worst = max(outcome.after.values())
+        words = (
+            f"{len(outcome.after)} weights were fitted on {samples} samples; the worst misses {worst:.0%} of its output"
+        )
+        notes.append(words)
+    reasons: dict[str, list[str]] = {}
+    for name, reason in outcome.left.items():
+        reasons.setdefault(reason, []).append(name)
+    for reason, names in reasons.items():
+        few = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+        notes.append(f"{len(names)} weights were not repaired, since {reason}: {few}")
+    return tuple(notes)

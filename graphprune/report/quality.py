@@ -1,0 +1,91 @@
+"""What pruning cost, as plain data: the report's ``quality``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+Meaning = Literal["logits", "probabilities", "values"]
+FEW, FAR = 0.9, 0.3
+"""Below this share of first classes that stay, and from this relative error on, a warning is due."""
+
+
+@dataclass(frozen=True)
+class OutputQuality:
+    """How an output of the pruned model compares with the original's, as means over samples.
+
+    ``cosine`` and ``relative`` (the norm of the difference over the norm of the original's answer) are taken of each
+    sample's whole output. Where it holds classes, ``top1`` is the share of samples (tokens) whose first class is the
+    same, and ``kl`` the divergence KL(original || pruned) of the two distributions, in nats. None stands for no number.
+    """
+
+    name: str
+    meaning: Meaning
+    cosine: float | None
+    relative: float | None
+    top1: float | None = None
+    kl: float | None = None
+
+
+@dataclass(frozen=True)
+class Quality:
+    """What pruning cost on ``samples`` samples that no score, choice or repair has seen.
+
+    ``accuracy`` is the share of labels that the original's and the pruned model's first output of classes meet, where
+    the samples have labels of class numbers.
+    """
+
+    samples: int
+    outputs: tuple[OutputQuality, ...]
+    accuracy: tuple[float, float] | None = None
+
+    @property
+    def main(self) -> OutputQuality | None:
+        """The output that tells most: the first that holds classes, else the first."""
+        return next((o for o in self.outputs if o.top1 is not None), self.outputs[0] if self.outputs else None)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data for a report."""
+        return asdict(self)
+
+    @classmethod
+    def of(cls, body: Mapping[str, Any]) -> Quality:
+        """Return it from its plain data."""
+        accuracy = body["accuracy"]
+        outputs = tuple(OutputQuality(**o) for o in body["outputs"])
+        return cls(body["samples"], outputs, None if accuracy is None else (accuracy[0], accuracy[1]))
+
+
+def in_words(quality: Quality) -> str:
+    """Return what pruning cost in a sentence, of the output that tells most."""
+    main = quality.main
+    if main is None:
+        return "The outputs hold no floating-point numbers to compare."
+    samples = f"{quality.samples} sample{'s' if quality.samples != 1 else ''} held out"
+    told = f"cosine {_number(main.cosine)}, relative error {_number(main.relative)}"
+    if main.top1 is not None:
+        told = f"the first class stays in {100 * main.top1:.1f}%, KL {_number(main.kl)}; {told}"
+    if quality.accuracy is not None:
+        before, after = (100 * a for a in quality.accuracy)
+        told = f"accuracy {before:.2f}% -> {after:.2f}%; {told}"
+    return f"Cost: on {samples}, {told} (output {main.name})."
+
+
+def warnings(quality: Quality | None) -> tuple[str, ...]:
+    """Say in plain words that the outputs have changed much, and what can be done; nothing where they have not."""
+    main = None if quality is None else quality.main
+    hint = "give a larger budget, more samples, or fine-tune the result (graphprune finetune)"
+    if main is None:
+        return ()
+    if main.relative is None:
+        return (f"the pruned model's {main.name} holds values that are no numbers on the samples held out: {hint}",)
+    if main.top1 is not None and main.top1 < FEW:
+        return (f"{100 * (1 - main.top1):.1f}% of the samples held out get another first class: {hint}",)
+    if main.top1 is None and main.relative > FAR:
+        return (f"{main.name} is off by {100 * main.relative:.0f}% on the samples held out: {hint}",)
+    return ()
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3g}"

@@ -1,0 +1,244 @@
+"""Statistics in one pass: the model runs once over the samples, and what consumers read is added up as it goes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import UsageError
+from ..graph import Graph
+from ..groups import Groups, IntArray
+from .consumer import Consumer
+from .consumers import consumers_of
+from .gram import Accumulator
+from .running import Feeds, batches, names_of, network
+from .settings import Settings
+from .statistics import Origin, Statistics, fingerprint
+from .surrogates import Surrogates
+from .targets import Store, Targets, reading_weights
+from .windows import Rows
+
+if TYPE_CHECKING:
+    from ..data import Samples
+
+LARGEST = 32
+"""Samples that run at once at most, unless the settings say so."""
+SAMPLES = 8
+"""Samples of a chunk at least: fewer chunks are made of few samples."""
+NARROWEST = 64
+"""Columns below which blocks are not made narrower to save memory."""
+
+
+def collect(
+    graph: Graph, groups: Groups, data: Any, settings: Settings | None = None, *,
+    consumers: Sequence[Consumer] | None = None, preprocess: Any = None, shard: tuple[int, int] = (0, 1),
+    targets: bool = False,
+) -> Statistics:  # fmt: skip
+    """Return the moments of what consumers read on samples.
+
+    ``data`` is anything that ``open_samples`` takes, Samples, or Surrogates. ``consumers`` are those to look at
+    (default: all). ``shard`` (k, n) takes the k-th of n parts of the samples, k from 0; the parts' statistics add up to
+    those of all, to rounding of float64 as long as there are no more parts than chunks. With ``targets``, what the
+    consumers put out is kept for ``sequential``.
+
+    Memory: a float64 matrix of blocks * width^2 for every distinct input of a consumer (``Settings.memory`` at most,
+    in blocks no narrower than 64), one batch's tensors and the rows of some, and ``Settings.room`` of targets; nothing
+    grows with the number of samples. Raises UsageError for data that does not fit, holds NaN, or tells
+    nothing, ModelError for a model that does not run on it or makes values that are not finite.
+    """
+    looked_at = tuple(consumers_of(graph, groups) if consumers is None else consumers)
+    settings = within_memory(settings or Settings(), looked_at)
+    running = network(graph, settings.provider, settings.device)
+    samples, notes = opened_samples(data, running.specs, preprocess)
+    parts = shares(samples, settings, shard, _bytes_a_sample(graph, looked_at))
+    passing = _Pass(looked_at, settings, len(samples), Targets(Store(settings.room)) if targets else None)
+    fetch = running.fetching(names_of(c.tensor for c in looked_at))
+    for first, last, size in parts if looked_at else ():
+        for start, feeds, count in batches(samples, size, first, last):
+            passing.add(fetch(feeds), start, count)
+        passing.flush()
+    origin = origin_of(samples, parts)
+    found = Statistics(
+        passing.finish(), fingerprint(graph), origin, settings.kind, settings.rows, settings.seed,
+        (*samples.notes, *notes, *_in_blocks(looked_at, settings)), passing.targets,
+    )  # fmt: skip
+    return found.checked() if found.complete else found
+
+
+def opened_samples(data: Any, specs: Any, preprocess: Any = None) -> tuple[Samples, tuple[str, ...]]:
+    """Return samples for a model's inputs and what a report should say of them; raises UsageError as open_samples."""
+    from ..data import open_samples
+
+    if isinstance(data, Surrogates):
+        return data.samples, (data.note,)
+    return open_samples(data, specs, preprocess=preprocess), ()
+
+
+Share = tuple[int, int, int]
+"""Samples first to last - 1, so many at once."""
+
+
+def shares(samples: Samples, settings: Settings, shard: tuple[int, int], bytes_a_sample: int) -> list[Share]:
+    """Return the chunks of samples that a shard takes, and the size of batches; raises UsageError for a bad shard."""
+    number, of = shard
+    if not 0 <= number < of:
+        words = f"shard {number + 1} of {of} does not exist"
+        raise UsageError("bad-shard", words, where="--shard", hint="give K/N with K from 1 to N")
+    unit = samples.fixed_batch or 1
+    units = len(samples) // unit
+    if not units:
+        words = f"{len(samples)} samples do not fill the model's batch of {unit}"
+        raise UsageError("data-too-few", words, where="data", hint="give more samples")
+    chunks = max(min(settings.chunks, -(-units // SAMPLES)), of)
+    most = settings.batch or min(max(settings.fetched // max(bytes_a_sample, 1), 1), LARGEST)
+    size = unit if samples.fixed_batch else most
+    edges = [units * k // chunks * unit for k in range(chunks + 1)]
+    mine = range(chunks * number // of, chunks * (number + 1) // of)
+    return [(edges[k], edges[k + 1], _even(edges[k + 1] - edges[k], size)) for k in mine if edges[k] < edges[k + 1]]
+
+
+def _even(count: int, most: int) -> int:
+    """Return the size of batches of at most so many that cut a chunk evenly."""
+    return most if count % most == 0 else -(-count // -(-count // most))
+
+
+def _bytes_a_sample(graph: Graph, consumers: Sequence[Consumer]) -> int:
+    batch = next((graph.shape(n)[0] for n in graph.inputs if graph.tensors[n].shape), 1)
+    seen = {c.tensor: graph.tensors[c.tensor] for c in consumers}
+    return sum(t.size * t.itemsize for t in seen.values()) // max(batch, 1)
+
+
+def origin_of(samples: Samples, parts: Sequence[Share]) -> Origin:
+    """Return which samples go in; a data set is known by the digest of its first sample."""
+    unit = samples.fixed_batch or 1
+    digest = hashlib.sha256()
+    for name, values in sorted(samples.take(np.arange(unit)).inputs.items()):
+        digest.update(repr((name, values.shape, values.dtype.str)).encode())
+        digest.update(np.ascontiguousarray(values).tobytes())
+    data = digest.hexdigest()
+    spans = ((parts[0][0], parts[-1][1]),) if parts else ()
+    return Origin({data: spans}, {data: len(samples) // unit * unit})
+
+
+@dataclass
+class _Reader:
+    """Adds up what consumers with one key read."""
+
+    rows: Rows
+    total: Accumulator
+    consumers: list[Consumer]
+    weights: Mapping[int, Any]
+
+
+class _Pass:
+    """One pass over the samples; not to be reused."""
+
+    def __init__(
+        self, consumers: Sequence[Consumer], settings: Settings, samples: int, targets: Targets | None
+    ) -> None:
+        self.settings, self.targets = settings, targets
+        self.wanted = settings.per_sample(samples)
+        self.readers: dict[str, _Reader] = {}
+        for consumer in consumers:
+            self._include(consumer)
+
+    def _include(self, consumer: Consumer) -> None:
+        reader = self.readers.get(consumer.key)
+        if reader is None:
+            rows = Rows.of(consumer)
+            reader = _Reader(rows, accumulator(consumer, self.settings), [], {})
+            self.readers[consumer.key] = reader
+        reader.consumers.append(consumer)
+        if self.targets is not None:
+            reader.weights = {**reader.weights, consumer.node: reading_weights(consumer)}
+
+    def add(self, tensors: Feeds, start: int, count: int) -> None:
+        """Add what a batch gives."""
+        if self.targets is not None:
+            self.targets.starts.append(start)
+            self.targets.sizes.append(count)
+        for reader in self.readers.values():
+            values = tensors[reader.rows.tensor]
+            rows = reader.rows.read(values, start, count, self.wanted, self.settings.seed)
+            for consumer in reader.consumers if self.targets is not None else ():
+                assert self.targets is not None
+                self.targets.add(consumer, start, rows, reader.weights[consumer.node])
+            reader.total.add(rows)
+
+    def flush(self) -> None:
+        """End a chunk."""
+        for reader in self.readers.values():
+            reader.total.flush()
+
+    def finish(self) -> dict[str, Any]:
+        """Return the moments by key; the sums are let go of one by one."""
+        found = {}
+        for key in list(self.readers):
+            found[key] = self.readers.pop(key).total.finish()
+        return found
+
+
+def accumulator(
+    consumer: Consumer, settings: Settings, *, targets: bool = False, columns: IntArray | None = None
+) -> Accumulator:
+    """Return what adds up a consumer's rows, in as many blocks as the settings want, and targets with them.
+
+    ``columns`` are those that rows have, in their order, where not all are looked at. Raises UsageError for some
+    columns of a consumer of several blocks.
+    """
+    wanted = consumer.outputs if targets else None
+    if columns is not None:
+        if consumer.blocks > 1:
+            raise UsageError("moments-blocks", "columns are chosen of one block only", where=consumer.parameter)
+        return Accumulator(len(columns), 1, None, consumer.tensor, wanted)
+    order = Rows.of(consumer).to_columns(consumer.columns)
+    return Accumulator(consumer.columns, blocks_of(consumer, settings), order, consumer.tensor, wanted)
+
+
+def targets_of(consumers: Sequence[Consumer], samples: Samples, settings: Settings) -> Targets:
+    """Return what consumers of one graph put out on samples, for ``sequential``; the model runs once."""
+    graph = consumers[0].stored.graph
+    kept = Targets(Store(settings.room))
+    passing = _Pass(consumers, replace(settings, kind="diagonal"), len(samples), kept)
+    fetch = network(graph, settings.provider, settings.device).fetching(names_of(c.tensor for c in consumers))
+    for first, last, size in shares(samples, settings, (0, 1), _bytes_a_sample(graph, consumers)):
+        for start, feeds, count in batches(samples, size, first, last):
+            passing.add(fetch(feeds), start, count)
+    return kept
+
+
+def blocks_of(consumer: Consumer, settings: Settings) -> int:
+    """Return how many blocks a consumer's moments have: its own, or more so that none is too wide."""
+    if settings.kind == "diagonal":
+        return consumer.columns
+    inputs = consumer.width // consumer.area
+    fitting = (d for d in divisors(inputs) if inputs // d * consumer.area <= settings.widest)
+    return consumer.blocks * next(fitting, inputs)
+
+
+def within_memory(settings: Settings, consumers: Sequence[Consumer]) -> Settings:
+    """Return settings whose blocks are narrow enough for the moments of all consumers to fit the memory allowed."""
+    distinct = list({c.key: c for c in consumers}.values())
+    while settings.widest > NARROWEST and sum(_bytes_of(c, settings) for c in distinct) > settings.memory:
+        settings = replace(settings, widest=settings.widest // 2)
+    return settings
+
+
+def _bytes_of(consumer: Consumer, settings: Settings) -> int:
+    blocks = blocks_of(consumer, settings)
+    return 8 * blocks * (consumer.columns // blocks) ** 2
+
+
+def _in_blocks(consumers: Sequence[Consumer], settings: Settings) -> Iterator[str]:
+    split = {c.key for c in consumers if settings.kind == "full" and blocks_of(c, settings) > c.blocks}
+    if split:
+        yield f"of {len(split)} layers' inputs covariances are kept in blocks of at most {settings.widest} columns"
+
+
+def divisors(number: int) -> Iterator[int]:
+    """Yield the divisors of a number, ascending."""
+    yield from (d for d in range(1, number + 1) if number % d == 0)

@@ -1,0 +1,110 @@
+"""What the original network's consumers put out, row by row: the targets that repair aims at, kept between passes."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import weakref
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import UsageError
+from ..graph import Array
+from .consumer import Consumer
+
+Single = NDArray[np.float32]
+
+
+class Store:
+    """Arrays by key: in memory up to ``room`` bytes, what is more in files of a temporary folder of its own."""
+
+    def __init__(self, room: int) -> None:
+        self.room, self.held = room, 0
+        self._arrays: dict[Hashable, Array] = {}
+        self._files: dict[Hashable, Path] = {}
+        self._folder: Path | None = None
+        self._count = 0
+
+    def put(self, key: Hashable, values: Array) -> None:
+        """Keep an array under a key that is free."""
+        if self.held + values.nbytes <= self.room:
+            self._arrays[key] = values
+            self.held += values.nbytes
+            return
+        if self._folder is None:
+            self._folder = Path(tempfile.mkdtemp(prefix="graphprune-"))
+            weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
+        self._count += 1
+        path = self._folder / f"{self._count}.npy"
+        np.save(path, values)
+        self._files[key] = path
+
+    def get(self, key: Hashable) -> Array:
+        """Return what is kept under a key, mapped where it lies in a file."""
+        if key in self._arrays:
+            return self._arrays[key]
+        mapped: Array = np.load(self._files[key], mmap_mode="r")
+        return mapped
+
+    def drop(self, key: Hashable) -> None:
+        """Forget what is kept under a key, if anything."""
+        gone = self._arrays.pop(key, None)
+        if gone is not None:
+            self.held -= gone.nbytes
+        elif key in self._files:
+            self._files.pop(key).unlink()
+
+    def __contains__(self, key: Hashable) -> bool:
+        """Tell whether anything is kept under a key."""
+        return key in self._arrays or key in self._files
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Targets of consumers by batch: rows of W x, without the bias, of the original network.
+
+    ``starts`` are the numbers of the batches' first samples, ``sizes`` how many each has; the batches, and the rows
+    within them, are those that ``sequential`` takes.
+    """
+
+    store: Store
+    starts: list[int] = field(default_factory=list)
+    sizes: list[int] = field(default_factory=list)
+
+    def add(self, consumer: Consumer, start: int, rows: Single, weights: Single) -> None:
+        """Keep what a consumer makes of rows as they are read; ``weights`` is what ``reading_weights`` returns."""
+        b, o = consumer.blocks, consumer.outputs
+        if b == 1:
+            made = rows @ weights[0].T
+        else:
+            split = rows.reshape(len(rows), consumer.area, b, -1).transpose(2, 0, 1, 3).reshape(b, len(rows), -1)
+            made = np.matmul(split, weights.transpose(0, 2, 1)).transpose(1, 0, 2).reshape(len(rows), b * o)
+        self.store.put((consumer.node, start), made)
+
+    def batch(self, consumer: Consumer, start: int) -> Single:
+        """Return a consumer's targets of a batch, shape (rows, blocks * outputs), float32.
+
+        Raises UsageError where there are none: taken for other consumers or with other settings.
+        """
+        key = (consumer.node, start)
+        if key not in self.store:
+            words = "there are no targets of this consumer and batch"
+            hint = "take targets with the same consumers, samples and settings"
+            raise UsageError("targets-missing", words, where=consumer.parameter, hint=hint)
+        return self.store.get(key)
+
+    def of(self, consumer: Consumer) -> Single:
+        """Return all targets of a consumer, shape (rows, blocks * outputs), float32."""
+        return np.concatenate([self.batch(consumer, start) for start in self.starts])
+
+
+def reading_weights(consumer: Consumer) -> Single:
+    """Return weights for rows as they are read: (blocks, outputs, width), columns kernel position by position."""
+    made: Any = consumer.stacked()
+    apart = made.reshape(*made.shape[:2], -1, consumer.area).swapaxes(2, 3)
+    return np.ascontiguousarray(apart.reshape(made.shape), dtype=np.float32)

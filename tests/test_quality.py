@@ -1,0 +1,137 @@
+"""What pruning cost, on samples that nothing was chosen by."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from scipy.special import softmax
+from scipy.stats import entropy
+
+import graphprune as gp
+from graphprune.data import Share, open_samples, specs_of_model
+from graphprune.errors import UsageError
+from graphprune.report.quality import OutputQuality, Quality, in_words, warnings
+from graphprune.report.report import Report
+from graphprune.verification.quality import quality
+
+
+def mlp(*, probabilities: bool = False, seed: int = 0) -> onnx.ModelProto:
+    rng = np.random.default_rng(seed)
+    stored = {
+        "w1": rng.standard_normal((6, 16)), "b1": rng.standard_normal(16), "w2": rng.standard_normal((16, 4)),
+        "b2": rng.standard_normal(4),
+    }  # fmt: skip
+    nodes = [
+        helper.make_node("Gemm", ["x", "w1", "b1"], ["h"], "first"),
+        helper.make_node("Relu", ["h"], ["r"], "relu"),
+        helper.make_node("Gemm", ["r", "w2", "b2"], ["z" if probabilities else "y"], "second"),
+    ]
+    nodes += [helper.make_node("Softmax", ["z"], ["y"], "softmax")] if probabilities else []
+    graph = helper.make_graph(
+        nodes, "mlp", [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 6])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 4])],
+        [numpy_helper.from_array(v.astype(np.float32), k) for k, v in stored.items()],
+    )  # fmt: skip
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+
+
+def answers(seed: int, samples: int = 24) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    first = rng.standard_normal((samples, 4)).astype(np.float32)
+    return first, (first + 0.7 * rng.standard_normal((samples, 4))).astype(np.float32)
+
+
+@pytest.mark.parametrize("probabilities", [False, True])
+def test_measures_are_those_of_their_definitions(probabilities: bool) -> None:
+    a, b = answers(1)
+    if probabilities:
+        a, b = (softmax(v, axis=1) for v in (a, b))
+    graph = gp.trace(mlp(probabilities=probabilities))
+    labels = np.arange(24) % 4
+    pieces = [(a[i : i + 7], b[i : i + 7], labels[i : i + 7]) for i in range(0, 24, 7)]
+    found = quality(graph, ([[x], [y], z] for x, y, z in pieces))
+    p, q = (a, b) if probabilities else (softmax(a, axis=1), softmax(b, axis=1))
+    (one,) = found.outputs
+    assert one.meaning == ("probabilities" if probabilities else "logits")
+    assert one.kl == pytest.approx(float(np.mean([entropy(x, y) for x, y in zip(p, q, strict=True)])), rel=1e-5)
+    assert one.top1 == pytest.approx(float((a.argmax(1) == b.argmax(1)).mean()))
+    cosines = [x @ y / np.linalg.norm(x) / np.linalg.norm(y) for x, y in zip(a, b, strict=True)]
+    assert one.cosine == pytest.approx(float(np.mean(cosines)), rel=1e-5)
+    apart = [np.linalg.norm(x - y) / np.linalg.norm(x) for x, y in zip(a, b, strict=True)]
+    assert one.relative == pytest.approx(float(np.mean(apart)), rel=1e-5)
+    assert found.samples == 24
+    assert found.accuracy == tuple(float((v.argmax(1) == labels).mean()) for v in (a, b))
+
+
+def test_values_are_no_classes() -> None:
+    model = mlp()
+    model.graph.node[2].output[0] = "z"
+    model.graph.node.append(helper.make_node("Tanh", ["z"], ["y"], "tanh"))
+    a, b = answers(2)
+    found = quality(gp.trace(model), [([np.tanh(a)], [np.tanh(b)], None)])
+    assert (found.outputs[0].meaning, found.outputs[0].top1, found.accuracy) == ("values", None, None)
+
+
+def test_what_is_no_number_is_told() -> None:
+    a, b = answers(3)
+    b[3, 1] = np.nan
+    found = quality(gp.trace(mlp()), [([a], [b], None)])
+    assert found.outputs[0].relative is None
+    assert "no numbers" in warnings(found)[0]
+
+
+def test_shares_are_disjoint_and_the_same_again() -> None:
+    data = {"x": np.arange(6 * 40, dtype=np.float32).reshape(40, 6)}
+    specs = specs_of_model(mlp())
+    seen = Share(data, "seen", seed=3)
+    parts = [open_samples(part, specs) for part in (seen, seen.other)]
+    rows = [{float(v) for batch in part for v in batch.inputs["x"][:, 0]} for part in parts]
+    assert (len(rows[0]), len(rows[1])) == (32, 8)
+    assert not rows[0] & rows[1]
+    again = {float(v) for batch in open_samples(seen.other, specs) for v in batch.inputs["x"][:, 0]}
+    assert again == rows[1]
+
+
+def test_of_few_samples_none_is_held_out_and_of_many_at_most_512() -> None:
+    specs = specs_of_model(mlp())
+    for count, held in ((4, 0), (5, 1), (6000, 512)):
+        share = Share({"x": np.zeros((count, 6), np.float32)}, "held-out")
+        assert len(open_samples(share, specs)) == held
+        assert len(open_samples(share.other, specs)) == count - held
+
+
+def test_a_holdout_that_is_no_fraction_is_refused() -> None:
+    with pytest.raises(UsageError, match="no fraction"):
+        gp.prune(mlp(), budget=0.5, data={"x": np.zeros((9, 6), np.float32)}, holdout=1.5)
+
+
+def test_a_run_measures_on_what_was_held_out() -> None:
+    model = mlp()
+    data = {"x": np.random.default_rng(5).standard_normal((50, 6)).astype(np.float32)}
+    small, report = gp.prune(model, budget=0.5, data=data, repair="none")
+    assert report.quality is not None
+    assert report.quality.samples == 10
+    import onnxruntime
+
+    held = open_samples(Share(data, "held-out"), specs_of_model(model)).take(np.arange(10)).inputs["x"]
+    a, b = (onnxruntime.InferenceSession(m.SerializeToString()).run(None, {"x": held})[0] for m in (model, small))
+    apart = np.linalg.norm(a - b, axis=1) / np.linalg.norm(a, axis=1)
+    assert report.quality.outputs[0].relative == pytest.approx(float(apart.mean()), rel=1e-4)
+    assert Report.from_json(report.to_json()) == report
+
+
+def test_nothing_is_measured_without_data_or_without_samples_to_hold_out() -> None:
+    assert gp.prune(mlp(), budget=0.5)[1].quality is None
+    data = {"x": np.random.default_rng(5).standard_normal((50, 6)).astype(np.float32)}
+    assert gp.prune(mlp(), budget=0.5, data=data, holdout=0.0, repair="none")[1].quality is None
+
+
+def test_words_tell_the_cost_and_warn() -> None:
+    good = Quality(20, (OutputQuality("y", "logits", 0.99, 0.1, 0.95, 0.01),), (0.9, 0.85))
+    assert "95.0%" in in_words(good)
+    assert "90.00% -> 85.00%" in in_words(good)
+    assert not warnings(good)
+    assert "another first class" in warnings(Quality(20, (OutputQuality("y", "logits", 0.9, 0.4, 0.5, 1.0),)))[0]
+    assert "off by 40%" in warnings(Quality(20, (OutputQuality("y", "values", 0.9, 0.4),)))[0]
