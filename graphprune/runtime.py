@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from threading import Timer
 from typing import Any
 
 import numpy as np
@@ -38,6 +40,7 @@ def runtime_errors() -> tuple[type[Exception], ...]:
 
 RUNTIME_ERRORS = runtime_errors()
 HALVES = ("float16", "bfloat16")
+LOOP_SECONDS = 600.0
 
 
 @dataclass
@@ -45,12 +48,14 @@ class Session:
     """A model loaded into onnxruntime, on the CPU.
 
     ``weights`` are mapped tensors that are fed from their files at every run: onnxruntime uses such memory where it
-    lies, but would copy initializers. ``widened`` tells that float32 takes the place of float16 and bfloat16.
+    lies, but would copy initializers. ``widened`` tells that float32 takes the place of float16 and bfloat16. A model
+    that ``loops`` may run for LOOP_SECONDS, since nothing else tells whether it ends.
     """
 
     inner: Any
     weights: Sequence[onnx.TensorProto] = ()
     widened: bool = False
+    loops: bool = False
 
     def close(self) -> None:
         """Let go of the model; it cannot be run any more."""
@@ -65,12 +70,44 @@ class Session:
         """Return the outputs of these names, or all; ``options`` are onnxruntime's. Raises one of RUNTIME_ERRORS."""
         if self.widened:
             inputs = {name: x.astype(np.float32) if x.dtype.name in HALVES else x for name, x in inputs.items()}
+        if self.loops:
+            with _ending(options or _run_options()) as ending:
+                return self._run(names, inputs, ending)
+        return self._run(names, inputs, options)
+
+    def _run(self, names: Sequence[str] | None, inputs: Mapping[str, NDArray[Any]], options: Any) -> list[Any]:
         if not self.weights:
             return list(self.inner.run(names, inputs, options))
         held = {name: _value(x) for name, x in inputs.items()}
         held |= {t.name: _value(array_of(t), t.data_type) for t in self.weights}
         names = [o.name for o in self.inner.get_outputs()] if names is None else list(names)
         return [value.numpy() for value in self.inner.run_with_ort_values(names, held, options)]
+
+
+def _run_options() -> Any:
+    import onnxruntime
+
+    return onnxruntime.RunOptions()
+
+
+@contextmanager
+def _ending(options: Any) -> Iterator[Any]:
+    """Give run options under which a run ends after LOOP_SECONDS, with a RuntimeError that says why."""
+
+    def end() -> None:
+        options.terminate = True
+
+    timer = Timer(LOOP_SECONDS, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield options
+    except RUNTIME_ERRORS as error:
+        if not options.terminate:
+            raise
+        raise RuntimeError(f"it did not end within {LOOP_SECONDS:g} s: one of its loops may never end") from error
+    finally:
+        timer.cancel()
 
 
 def _value(array: NDArray[Any], element: int | None = None) -> Any:
@@ -105,7 +142,18 @@ def _loaded(model: onnx.ModelProto, optimise: bool, *, widened: bool) -> Session
     mapped = [t for t in model.graph.initializer if is_mapped(t)]
     light = weights_as_inputs(model, is_mapped) if mapped else model
     # Weights that are fed are used where they lie, but whatever is made of them would be a copy.
-    return Session(_inference_session(light, optimise and not mapped, frugal=bool(mapped)), mapped, widened)
+    held = (model.graph.node, *(function.node for function in model.functions))
+    loops = any(node.op_type == "Loop" for nodes in held for node in _nodes(nodes))
+    return Session(_inference_session(light, optimise and not mapped, frugal=bool(mapped)), mapped, widened, loops)
+
+
+def _nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
+    """Yield nodes, and those of the bodies that they hold."""
+    for node in nodes:
+        yield node
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.GRAPH:
+                yield from _nodes(attribute.g.node)
 
 
 def _inference_session(model: onnx.ModelProto, optimise: bool, *, frugal: bool) -> Any:

@@ -179,3 +179,19 @@ def test_a_head_of_zeros_hides_nothing() -> None:
     tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * np.float32(1.01), "w2"))
     with pytest.raises(VerificationError, match="'h2'"):
         gp.verify(graph, groups, plan, small)
+
+
+def test_maps_and_sequences_are_compared_by_their_numbers() -> None:
+    from graphprune.verification.differences import difference
+
+    wanted = [{"a": 0.25, "b": 0.75}, {"a": 0.5, "b": 0.5}]
+    near = [{"a": 0.25, "b": 0.75}, {"a": 0.5, "b": 0.50001}]
+    found = difference(near, wanted)
+    assert found.within
+    assert found.relative == pytest.approx(2e-5, rel=0.01)
+    assert not difference([{"a": 0.25, "b": 0.75}, {"a": 0.6, "b": 0.5}], wanted).within
+    assert difference([{"a": 0.25, "c": 0.75}, {"a": 0.5, "b": 0.5}], wanted).relative == np.inf
+    assert difference(wanted[:1], wanted).relative == np.inf
+    tensors = [np.ones(3, np.float32), np.zeros((2, 2), np.float32)]
+    assert difference([t.copy() for t in tensors], tensors).within
+    assert not difference([tensors[0], tensors[1] + 1], tensors).within

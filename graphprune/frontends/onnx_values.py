@@ -6,6 +6,7 @@ Only what can end up as a shape, an index or a scalar is computed, so the kernel
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -134,6 +135,11 @@ def _reduce(function: Callable[..., Any]) -> Kernel:
     return kernel
 
 
+def _tile(values: Sequence[Any], attrs: Attributes) -> Array | None:
+    repeats = [int(n) for n in values[1]]
+    return None if values[0].size * prod(repeats) > MAX_INTEGERS else np.tile(values[0], repeats)
+
+
 def _plain(function: Callable[..., Any]) -> Kernel:
     return lambda values, attrs: np.asarray(function(*values))
 
@@ -176,7 +182,7 @@ KERNELS: dict[str, Kernel] = {
     "Range": _range,
     "ConstantOfShape": _constant_of_shape,
     "Expand": _expand,
-    "Tile": lambda v, a: np.tile(v[0], [int(n) for n in v[1]]),
+    "Tile": _tile,
     "ReduceProd": _reduce(np.prod),
     "ReduceSum": _reduce(np.sum),
     "ReduceMax": _reduce(np.max),

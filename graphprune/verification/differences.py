@@ -31,8 +31,11 @@ class Difference:
 def difference(a: Any, b: Any, allowed: float = 0.0) -> Difference:
     """Compare an output with what it should be; other shapes or other non-finite positions are infinitely far.
 
-    The tolerance is that of the element type, or ``allowed`` if that is more.
+    The tolerance is that of the element type, or ``allowed`` if that is more. Sequences are compared tensor by tensor,
+    maps by their values, and infinitely far where they have other keys.
     """
+    if isinstance(b, (list, dict)) and type(a) is type(b) and len(a) == len(b) and len(b):
+        return _parts(a, b, allowed)
     tolerance = max(TOLERANCE.get(b.dtype.name if isinstance(b, np.ndarray) else "", TOLERANCE["float32"]), allowed)
     nothing, everything = Difference(0.0, 0.0, tolerance), Difference(np.inf, np.inf, tolerance)
     if not isinstance(b, np.ndarray) or b.dtype.kind in "OSU":
@@ -46,6 +49,17 @@ def difference(a: Any, b: Any, allowed: float = 0.0) -> Difference:
     absolute = float(np.abs(x - y)[finite].max(initial=0.0))
     scale = float(np.abs(y)[finite].max(initial=0.0))
     return Difference(absolute, absolute / scale if scale else absolute, tolerance)
+
+
+def _parts(a: Any, b: Any, allowed: float) -> Difference:
+    """Compare two sequences, or two maps, of the same length."""
+    if isinstance(b, list):
+        pairs = zip(a, b, strict=True)
+    elif all(isinstance(v, float) for v in b.values()) and a.keys() == b.keys():
+        pairs = zip(*([np.array([m[key] for key in b], np.float32)] for m in (a, b)), strict=True)
+    else:
+        pairs = zip([str(a)], [str(b)], strict=True)
+    return max((difference(x, y, allowed) for x, y in pairs), key=lambda d: d.relative / d.tolerance)
 
 
 def worst(mine: Outputs, wanted: Outputs, binding: Sequence[bool], allowed: Sequence[float] = ()) -> Difference:

@@ -161,6 +161,8 @@ def verify(
     if not found.within or not compared.says_something:
         noisy = Noisy(reference.masked.model, small, reference.inputs, masks, widen=reference.session.widened)
         first = first_beyond_noise(graph, groups, kept_by(groups, plan), noisy)
+        if first is None and not np.isfinite(found.relative):
+            first = "an output: it has another shape, other words, or no numbers elsewhere"
         if first is not None:
             raise _not_the_same(found, first)
         found = replace(found, tolerance=max(found.tolerance, found.relative))

@@ -418,7 +418,7 @@ def test_a_folder_that_may_not_be_written_to() -> None:
         for file, mode in ((locked, 0o555), (folder, 0o755)):
             file.chmod(mode)
         words = [sys.executable, "-c", code, str(path), str(locked / "out.onnx")]
-        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        done = subprocess.run(words, capture_output=True, text=True, check=False, cwd=folder)
         assert done.returncode == 2
         assert "error[not-writable]" in done.stderr
         assert not list(locked.iterdir())
@@ -458,7 +458,7 @@ def test_memory_stays_below_the_size_of_the_weights(tmp_path: Path, stacked: Any
     """A model of 67 MB with the limit lowered: what the run adds to the peak is less than 1.3 times its size."""
     size = stacked(tmp_path / "large.onnx", 4, 1024, 2048, files="many")
     words = [sys.executable, "-c", CHILD, str(BENCH), str(tmp_path)]
-    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    done = subprocess.run(words, capture_output=True, text=True, check=True, cwd=tmp_path)
     before, after = map(int, done.stdout.split())
     assert (after - before) / size < 1.3
     out = tmp_path / "large.onnx.out.onnx"

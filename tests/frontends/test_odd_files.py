@@ -69,7 +69,10 @@ def test_sizes_that_arithmetic_makes_negative(tmp_path: Path) -> None:
     model = net.model(net.op("ReduceMean", y, net.ints(3)))
     repeats = next(t for t in model.graph.initializer if t.name == "repeats")
     repeats.raw_data = np.array([1, 1, 1, -6]).tobytes()
-    assert code_of(model, tmp_path) == "model-invalid"
+    assert code_of(model, tmp_path) in (
+        "model-invalid",
+        "model-does-not-run",
+    )  # versions differ
     with pytest.raises(ModelError, match="would have a negative size: 1x8x4x-24"):
         trace(model)
 
