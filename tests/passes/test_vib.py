@@ -274,3 +274,18 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert told["method"] == "vib" and told["details"]["log_ratios"]["fc1"]["above"] <= 32
     assert session(onnx.load(tmp_path / "small.onnx")).run(None, {"x": points(4)["x"]})[0].shape == (4, 10)
     assert "vib" in capsys.readouterr().out
+
+
+def test_least_squares_repair_follows_where_a_budget_cuts_deeper_than_the_gates() -> None:
+    model, data = mlp(batch="N"), points()
+    method = VIB(data=data, epochs=8, **FAST)
+    cost = {}
+    for repair in ("none", "least-squares"):
+        _, report = gp.prune(model, budget=0.15, method=method, data=data, repair=repair)  # type: ignore[arg-type]
+        assert report.quality is not None
+        assert report.quality.accuracy is not None
+        cost[repair] = report.quality.accuracy[1]
+        changed = "vib and repair" if repair != "none" else "vib"
+        assert report.verify is not None
+        assert report.verify.against == f"what {changed} made of the original"
+    assert cost["least-squares"] > cost["none"]
