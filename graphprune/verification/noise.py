@@ -52,18 +52,23 @@ def first_beyond_noise(graph: Graph, groups: Groups, kept: Kept, noisy: Noisy) -
     jittered = [noisy.fetch(model, names, nudged | masks) for model in (noisy.masked, _nudged(noisy.masked))]
     allowed = {} if noisy.widen else tolerances(graph)
     for name, ours, theirs, *others in zip(names, mine, wanted, *jittered, strict=True):
-        dims = groups.layout.facts.tensor(name)
-        if dims is None:
+        if groups.layout.facts.tensor(name) is None:
             continue
-        for axis, dim in enumerate(dims):
-            index = kept.index(dim)
-            if index is not None:
-                theirs, others = theirs.take(index, axis=axis), [x.take(index, axis=axis) for x in others]
+        theirs, *others = (kept_part(groups, kept, name, x) for x in (theirs, *others))
         found = difference(ours, theirs, allowed.get(name, 0.0))
         noise = max(difference(x, theirs).relative for x in others)
         if found.relative > max(found.tolerance, NOISE_FACTOR * noise):
             return str(name)
     return None
+
+
+def kept_part(groups: Groups, kept: Kept, name: str, value: Array) -> Array:
+    """Return the indices of a tensor that a plan keeps, of what the masked original has there."""
+    for axis, dim in enumerate(groups.layout.facts.tensor(name) or ()):
+        index = kept.index(dim)
+        if index is not None:
+            value = value.take(index, axis=axis)
+    return value
 
 
 def _nudged(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -17,7 +17,7 @@ from ..plan import Plan
 from ..runtime import RUNTIME_ERRORS, Feeds, Session, feeds, first_line, session
 from .branches import in_branches, with_choices
 from .differences import Difference, Outputs, agreement, says_something, worst
-from .noise import Noisy, first_beyond_noise
+from .noise import Noisy, first_beyond_noise, kept_part
 from .precision import has_halves, tolerances
 from .unrounded import rounds, unrounded
 from .watching import Watched, draws, watched, with_outputs
@@ -144,31 +144,31 @@ def verify(
         if reference is not None and release:
             reference.session.close()
         reference, release = prepare(graph, groups, None if exact else plan, seed=seed), True
-    masks = reference.masked.masks(kept_by(groups, plan))
-    compared = _compare(graph, small, reference, masks, seed, release=release)
+    kept = kept_by(groups, plan)
+    masks = reference.masked.masks(kept)
+    compared = _compare(graph, groups, kept, small, reference, masks, seed, release=release)
     if not compared.found.within and has_halves(graph) and not reference.session.widened:
         reference = prepare(graph, groups, None if exact else plan, seed=seed, widen=True)
-        masks = reference.masked.masks(kept_by(groups, plan))
-        compared = _compare(graph, small, reference, masks, seed, release=True)
+        masks = reference.masked.masks(kept)
+        compared = _compare(graph, groups, kept, small, reference, masks, seed, release=True)
     found, outputs, why = compared.found, compared.outputs, _why_widened(graph, reference)
     smooth = None if found.within else _without_rounding(graph, reference, small)
     if smooth is not None:
         reference, small = smooth
-        compared = _compare(graph, small, reference, masks, seed, release=True)
+        compared = _compare(graph, groups, kept, small, reference, masks, seed, release=True)
         if compared.found.within:
             found, why = replace(found, tolerance=max(found.tolerance, found.relative)), OTHER_SIDE
     # Outputs of zeros (a head that was never trained) agree with anything: then every tensor before them is compared.
     if not found.within or not compared.says_something:
         noisy = Noisy(reference.masked.model, small, reference.inputs, masks, widen=reference.session.widened)
-        first = first_beyond_noise(graph, groups, kept_by(groups, plan), noisy)
+        first = first_beyond_noise(graph, groups, kept, noisy)
         if first is None and not np.isfinite(found.relative):
             first = "an output: it has another shape, other words, or no numbers elsewhere"
         if first is not None:
             raise _not_the_same(found, first)
         found = replace(found, tolerance=max(found.tolerance, found.relative))
     agreed = _agreed(outputs, given or reference, reference)
-    kept, original_model = kept_by(groups, plan), reference.masked.model
-    taken = in_branches(graph, groups, kept, small, original_model, reference.inputs, masks)
+    taken = in_branches(graph, groups, kept, small, reference.masked.model, reference.inputs, masks)
     if taken.found is not None and not taken.found.within:
         raise _not_the_same(taken.found, "an output, in a branch that the inputs did not take")
     return Verification(
@@ -186,9 +186,13 @@ class _Compared:
 
 
 def _compare(
-    graph: Graph, small: onnx.ModelProto, reference: Reference, masks: dict[str, Array], seed: int, *, release: bool
-) -> _Compared:
-    """Run the masked original, then the pruned model, on the same inputs; raises VerificationError."""
+    graph: Graph, groups: Groups, kept: Kept, small: onnx.ModelProto, reference: Reference, masks: dict[str, Array],
+    seed: int, *, release: bool,
+) -> _Compared:  # fmt: skip
+    """Run the masked original, then the pruned model, on the same inputs; raises VerificationError.
+
+    Of numbers inside that decisions are taken on, what the plan keeps is compared.
+    """
     watch = reference.watch
     names = list(watch.names)
     if draws(reference.masked.model):  # a session that has run has drawn, and would go on from there
@@ -197,6 +201,9 @@ def _compare(
         reference = replace(reference, session=opened)
     runs = [(reference.inputs, reference.session.run(names, reference.inputs | masks))]
     runs += _at_other_sizes(graph, reference, masks, seed)
+    inner = set(watch.extra)
+    for _, wanted in runs:
+        wanted[:] = [kept_part(groups, kept, n, y) if n in inner else y for n, y in zip(names, wanted, strict=True)]
     if release:
         reference.session.close()
     try:
