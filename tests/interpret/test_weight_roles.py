@@ -108,7 +108,10 @@ def check(model: onnx.ModelProto) -> None:
     read = {n for node in nodes for n in node.input} & stored
     floats = {n for n in read if initializer(model, n).dtype == np.float32 and initializer(model, n).size > 1}
     kept = {"BatchNormalization": 3, "Resize": 1}  # from which input on nothing is trained: statistics, scales
+    behind = {n.output[0]: n.input[0] for n in nodes if n.op_type == "Identity"}
     fixed = {n for node in nodes if node.op_type in kept for n in node.input[kept[node.op_type] :]}
+    for _ in behind:
+        fixed |= {behind[n] for n in fixed if n in behind}
     made = {module.onnx_names[n]: g for n, g in grads(module, feeds(model, sizes, 0)).items()}
     assert floats - fixed == {n for n in made if initializer(model, n).size > 1}
     for name, gradient in made.items():
