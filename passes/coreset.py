@@ -25,10 +25,11 @@ from graphprune.scoring import Needs, Prepared, choice, collect
 from graphprune.weights import Weights
 
 if TYPE_CHECKING:
-    from graphprune.coresets.observe import Model, Surrogate
+    from graphprune.coresets.observe import Surrogate
     from graphprune.coresets.takers import Kernel
     from graphprune.data import Samples
     from graphprune.plan import Plan
+    from graphprune.statistics.running import Network
 
 Mode = Literal["sample", "topk", "refit"]
 Choose = Literal["topk", "sample"]
@@ -146,14 +147,15 @@ class Coreset:
         if self.data is None:
             hint = "give samples by --data (or data=...), or take beta=auto"
             raise UsageError("data-missing", "beta=data needs data", where="data", hint=hint)
-        from graphprune.coresets.observe import fetch, model_of
+        from graphprune.coresets.observe import fetch
+        from graphprune.statistics.running import network
 
-        model, nodes = model_of(graph), range(len(graph.nodes))
+        model, nodes = network(graph), range(len(graph.nodes))
         values = fetch(model, list(radius.fed(graph, nodes).values()), self._samples(model))
         seen = radius.data_radii(graph, nodes, values)
         return lambda node: seen.get(node, 1.0)
 
-    def _samples(self, model: Model) -> Samples:
+    def _samples(self, model: Network) -> Samples:
         from graphprune.coresets.observe import samples_of
 
         return samples_of(model, self.data, self.preprocess, self.samples, self.surrogate, self.seed)

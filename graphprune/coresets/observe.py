@@ -1,96 +1,38 @@
-"""Running the model behind a graph to see tensors inside it, on a user's data or on surrogate inputs."""
+"""Tensors inside the model behind a graph, on a user's data or on surrogate inputs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ModelError, UsageError
-from ..frontends.onnx import OnnxSource
-from ..graph import Array, Graph
+from ..errors import UsageError
+from ..graph import Graph
 
 if TYPE_CHECKING:
-    from ..activations import Run
-    from ..data import Batch, InputSpec, Samples
+    from ..data import InputSpec, Samples
+    from ..statistics.running import Network
 
 Surrogate = Literal["normal", "uniform"]
 
 
-class Model:
-    """A model in ONNX whose stored values can be set, in a copy, and whose tensors can be seen."""
-
-    def __init__(self, graph: Graph) -> None:
-        self.graph, self.values = graph, dict[str, Array]()
-
-    @property
-    def specs(self) -> tuple[InputSpec, ...]:
-        """What the model wants to be fed."""
-        from ..data import specs_of_model
-
-        return specs_of_model(self.graph.source.model)
-
-    def set(self, values: Mapping[str, Array]) -> None:
-        """Store other values of the same shapes and types."""
-        self.values.update(values)
-
-    def runs(self, names: Sequence[str]) -> Run:
-        """Return what runs a batch, no further than it must, and yields (name, values)."""
-        import onnxruntime
-
-        from ..folding.onnx_copy import OnnxCopy
-        from ..runtime import RUNTIME_ERRORS, first_line, session
-        from ..verification.watching import with_outputs
-
-        model = OnnxCopy(self.graph, self.values).model if self.values else self.graph.source.model
-        options = onnxruntime.RunOptions()
-        options.only_execute_path_to_fetches = True
-
-        def run(batch: Batch) -> Iterable[tuple[str, Array]]:
-            try:
-                return zip(names, running.run(list(names), batch.inputs, options), strict=True)
-            except RUNTIME_ERRORS as error:
-                words = f"onnxruntime cannot run the model on the data: {first_line(error)}"
-                raise ModelError("model-does-not-run", words, hint="give data that the model runs on") from error
-
-        try:
-            running = session(with_outputs(model, tuple(names)))
-        except RUNTIME_ERRORS as error:
-            words = f"onnxruntime cannot load the model: {first_line(error)}"
-            raise ModelError("model-does-not-run", words, hint="check the model with onnxruntime") from error
-        return run
-
-
-def model_of(graph: Graph) -> Model:
-    """Return the model behind a graph: run by onnxruntime, or by torch for a torch module."""
-    if isinstance(graph.source, OnnxSource):
-        return Model(graph)
-    from .observe_torch import TorchModel
-
-    return TorchModel(graph)
-
-
-def fetch(model: Model, names: Sequence[str], samples: Samples) -> dict[str, list[NDArray[Any]]]:
+def fetch(model: Network, names: Sequence[str], samples: Samples) -> dict[str, list[NDArray[Any]]]:
     """Return tensors by name, batch by batch; all are held at once.
 
     Whatever axis counts the samples: batches are not put together. Raises ModelError for a model that does not run on
     the samples.
     """
-    asked = tuple(dict.fromkeys(names))
-    inner = tuple(n for n in asked if n not in model.graph.inputs)
-    run = model.runs(inner) if inner else None
-    found: dict[str, list[NDArray[Any]]] = {name: [] for name in asked}
+    run = model.fetching(names)
+    found: dict[str, list[NDArray[Any]]] = {name: [] for name in names}
     for batch in samples.batches():
-        for name in set(asked) - set(inner):
-            found[name].append(np.asarray(batch.inputs[name]))
-        for name, values in run(batch) if run is not None else ():
+        for name, values in run(batch.inputs).items():
             found[name].append(values)
     return found
 
 
-def samples_of(model: Model, data: Any, preprocess: Any, count: int, surrogate: Surrogate, seed: int) -> Samples:
+def samples_of(model: Network, data: Any, preprocess: Any, count: int, surrogate: Surrogate, seed: int) -> Samples:
     """Return the user's first ``count`` samples, or as many surrogate ones where there is no data."""
     from ..data import open_samples
 

@@ -27,8 +27,9 @@ from ..layout import kept_by
 from ..repair.fit import Fit, least_squares
 from ..repair.layer import Layer, Targets
 from ..scores import FloatArray
+from ..statistics.running import Network, network
 from .columns import Consumer, consumers_of, rows_of
-from .observe import Model, fetch, model_of
+from .observe import fetch
 
 if TYPE_CHECKING:
     from ..data import Samples
@@ -56,11 +57,11 @@ class Refit:
 
 
 def refit(
-    graph: Graph, groups: Groups, plan: Plan, samples_for: Callable[[Model], Samples], ridge: float, seed: int = 0
+    graph: Graph, groups: Groups, plan: Plan, samples_for: Callable[[Network], Samples], ridge: float, seed: int = 0
 ) -> Refit:
     """Refit every consumer that loses units under a plan; raises ModelError for a model that does not run."""
     kept = kept_by(groups, plan)
-    dense, pruned = model_of(graph), model_of(graph)
+    dense, pruned = network(graph), network(graph)
     samples = samples_for(dense)
     fitting = _Fitting(graph, ridge, seed)
     cut = [(c, left) for c in consumers_of(graph, groups) if (left := kept.index(c.dim)) is not None]

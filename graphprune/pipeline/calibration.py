@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from ..data.share import Share
-from ..errors import ModelError, UsageError
+from ..errors import UsageError
 
 if TYPE_CHECKING:
     from ..data import InputSpec, Preprocess, Samples
@@ -96,14 +96,9 @@ class Calibration:
 
 def specs_of(graph: Graph) -> tuple[InputSpec, ...]:
     """Return what the model behind a graph wants to be fed."""
-    from ..data import specs_of_model
-    from ..frontends.onnx import OnnxSource
+    from ..statistics.running import network
 
-    if isinstance(graph.source, OnnxSource):
-        return specs_of_model(graph.source.model)
-    from ..interpret.differentiable import differentiable, input_specs
-
-    return input_specs(graph, differentiable(graph))
+    return network(graph).specs
 
 
 def repaired(
@@ -130,43 +125,23 @@ def measured(calibration: Calibration, original: Graph, small: Graph) -> Quality
 
 def comparing(calibration: Calibration, original: Graph) -> Callable[[Graph], Quality | None]:
     """Return what ``measured`` does for any number of smaller models: the original runs once."""
+    from ..statistics.running import network
     from ..verification.quality import quality
 
     samples = calibration.held_out(original)
     if samples is None:
         return lambda small: None
     held: Samples = samples
-    wanted: list[Answers] = []
+    wanted: list[Mapping[str, Array]] = []
 
     def pairs(small: Graph) -> Iterator[tuple[Answers, Answers, Array | None]]:
-        run = _runner(small)
+        run, names = network(small).fetching(small.outputs), original.outputs
         if not wanted:
-            first = _runner(original)
+            first = network(original).fetching(names)
             wanted.extend(first(batch.inputs) for batch in held.batches())
         for answers, batch in zip(wanted, held.batches(), strict=True):
-            yield answers, run(batch.inputs), batch.labels
+            found = run(batch.inputs)
+            mine = [found[name] for name in small.outputs]
+            yield [answers[name] for name in names], mine, batch.labels
 
     return lambda small: quality(original, pairs(small))
-
-
-def _runner(graph: Graph) -> Callable[[Mapping[str, Array]], Answers]:
-    """Return what runs the model behind a graph: onnxruntime, or torch for a torch module."""
-    from ..frontends.onnx import OnnxSource
-
-    if not isinstance(graph.source, OnnxSource):
-        from .calibration_torch import runner
-
-        return runner(graph)
-    from ..runtime import RUNTIME_ERRORS, first_line, session
-
-    running = session(graph.source.model)
-
-    def run(inputs: Mapping[str, Array]) -> Answers:
-        try:
-            answers: Answers = running.run(list(graph.outputs), dict(inputs))
-        except RUNTIME_ERRORS as error:
-            words = f"onnxruntime cannot run the model on the data: {first_line(error)}"
-            raise ModelError("model-does-not-run", words, hint="give data that the model runs on") from error
-        return answers
-
-    return run

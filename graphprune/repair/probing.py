@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..coresets.observe import fetch, model_of
+from ..coresets.observe import fetch
 from ..graph import Array, Graph
 from ..groups import Groups
 from ..layout import kept_by
 from ..plan import Plan
 from ..scores import FloatArray
 from ..solver.choices import ranking
+from ..statistics.running import network
 from .apply import Fitter, cuts_of, fit_all, masked
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ class Probe:
 
     def _outputs(self, values: Mapping[str, Array]) -> list[list[Array]]:
         """Return the outputs that are numbers, batch by batch."""
-        model = model_of(self.graph)
+        model = network(self.graph)
         model.set(values)
         names = [n for n in self.graph.outputs if self.graph.tensors[n].dtype.startswith("float")]
         return list(fetch(model, names, self.samples).values())

@@ -15,14 +15,14 @@ def opened(graph: Graph, data: Any, preprocess: Any, count: int, seed: int) -> t
     ``data`` is what ``graphprune.data.open_samples`` opens, or samples, or None. Raises UsageError for data that does
     not fit, or for inputs that no samples can be made for.
     """
-    from ..coresets.observe import model_of
     from ..data import Samples, open_samples
+    from ..statistics.running import network
     from ..statistics.surrogates import surrogate_samples
 
     if data is None:
         made = surrogate_samples(graph, count, seed)
         return made.samples, (made.note,)
     if not isinstance(data, Samples):
-        data = open_samples(data, model_of(graph).specs, preprocess=preprocess)
+        data = open_samples(data, network(graph).specs, preprocess=preprocess)
     found: Samples = data.first(count)
     return found, found.notes

@@ -24,7 +24,9 @@ CPU = "CPUExecutionProvider"
 
 
 class Network(Protocol):
-    """A network whose inner tensors can be seen."""
+    """A network whose inner tensors can be seen, behind a graph."""
+
+    graph: Graph
 
     @property
     def specs(self) -> tuple[InputSpec, ...]:
@@ -37,7 +39,7 @@ class Network(Protocol):
         """Store other values from now on."""
 
 
-def network(graph: Graph, provider: str, device: str) -> Network:
+def network(graph: Graph, provider: str = CPU, device: str = "auto") -> Network:
     """Return the network behind a graph: an ONNX model in onnxruntime, or the torch copy of a module on a device."""
     if isinstance(graph.source, OnnxSource):
         return OnnxNetwork(graph, provider)

@@ -14,10 +14,11 @@ from onnx_models import Net
 from torch_models import made
 
 import graphprune as gp
-from graphprune.coresets.observe import fetch, model_of
+from graphprune.coresets.observe import fetch
 from graphprune.coresets.radius import interval_radii
 from graphprune.coresets.sensitivity import Sensitivity, sensitivities
 from graphprune.data import open_samples
+from graphprune.statistics.running import network
 
 TORCH = ["resnet_basic", "efficientnet", "resnext", "vit", "yolo"]
 
@@ -33,7 +34,7 @@ def stored(model: onnx.ModelProto) -> dict[str, Any]:
 
 def check_never_exceeded(graph: gp.Graph, found: dict[str, Sensitivity], data: Any) -> int:
     """Compare every unit's largest activation in front of every sum with its envelope; return how many were."""
-    model = model_of(graph)
+    model = network(graph)
     samples = open_samples(data, model.specs)
     tensors = {t.tensor for s in found.values() for t in s.consumers}
     values = fetch(model, sorted(tensors), samples)

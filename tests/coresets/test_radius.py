@@ -9,9 +9,10 @@ from coreset_nets import MODELS, inputs_of
 from models import mlp
 
 import graphprune as gp
-from graphprune.coresets.observe import fetch, model_of
+from graphprune.coresets.observe import fetch
 from graphprune.coresets.radius import data_radii, fed, interval_radii
 from graphprune.data import open_samples
+from graphprune.statistics.running import network
 
 
 def test_the_first_layers_radius_is_that_of_a_box() -> None:
@@ -27,7 +28,7 @@ def test_what_data_shows_is_within_the_intervals_radius(name: str) -> None:
     model = MODELS[name]()
     graph = gp.trace(model)
     groups = gp.couple(graph)
-    running = model_of(graph)
+    running = network(graph)
     nodes = range(len(graph.nodes))
     data = open_samples({"x": inputs_of(model)}, running.specs)
     seen = data_radii(graph, nodes, fetch(running, list(fed(graph, nodes).values()), data))

@@ -16,10 +16,11 @@ from torch import nn
 
 import graphprune as gp
 from graphprune.coresets.columns import consumers_of, rows_of
-from graphprune.coresets.observe import Model, fetch, model_of, samples_of
+from graphprune.coresets.observe import fetch, samples_of
 from graphprune.coresets.refit import not_refit, refit, solve
 from graphprune.data import Samples
 from graphprune.runtime import session
+from graphprune.statistics.running import Network, network
 
 
 def rows(count: int, columns: int, seed: int = 0) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
@@ -76,7 +77,7 @@ def test_windows_times_the_matrix_are_the_convolution(attributes: dict[str, Any]
     model = net.model(y)
     graph = gp.trace(model)
     (consumer,) = consumers_of(graph, gp.couple(graph))
-    running = model_of(graph)
+    running = network(graph)
     x = np.random.default_rng(0).standard_normal((6, 2, 8, 9)).astype(np.float32)
     values = fetch(running, [consumer.tensor], samples_of(running, {"x": x}, None, 6, "normal", 0))
     made = rows_of(graph, consumer, values[consumer.tensor], 36, 0) @ consumer.matrix().T
@@ -122,7 +123,7 @@ def redundant() -> onnx.ModelProto:
     return net.model(net.gemm(h, 10, 3, "four"))
 
 
-def given(data: Any) -> Callable[[Model], Samples]:
+def given(data: Any) -> Callable[[Network], Samples]:
     return lambda model: samples_of(model, data, None, 1000, "normal", 0)
 
 
