@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -53,37 +53,22 @@ class Settings:
     calibration: Calibration = field(default_factory=Calibration)
 
     @classmethod
-    def of(
-        cls,
-        budget: float | str | Sequence[str] | Budget | None = None,
-        method: str | ScoringPass = "auto",
-        seed: int = 0,
-        min_width: int = 1,
-        multiple: int | Literal["auto"] = "auto",
-        keep: Sequence[str] = (),
-        allow_inexact: bool = False,
-        prune: str | Sequence[str] = (),
-        input_shapes: Mapping[str, Sequence[int]] | None = None,
-        plan: Plan | None = None,
-        steps: int = 1,
-        train: Train | None = None,
-        data: Any = None,
-        labels: str | None = None,
-        preprocess: str | Path | Preprocess | None = None,
-        samples: int | None = None,
-        holdout: float | None = None,
-        repair: Repair = "auto",
-        **options: Any,
-    ) -> Settings:
-        """Return the settings of ``prune``'s arguments; raises UsageError for some that make no sense."""
+    def of(cls, **given: Any) -> Settings:
+        """Return the settings of ``prune``'s arguments, whatever is given of them; what it has not is the method's.
+
+        Raises UsageError for values that make no sense.
+        """
         from ..kinds import wanted_kinds
 
-        goal = budget if budget is None or isinstance(budget, Budget) else Budget.parse(budget)
-        return cls(
-            goal, method, options, steps, seed, min_width, multiple, tuple(keep), allow_inexact,
-            dict(input_shapes or {}), plan, train, wanted_kinds(prune),
-            Calibration(data, labels, preprocess, samples, holdout, repair, seed),
-        )  # fmt: skip
+        names = {f.name for f in fields(cls)} - {"options", "calibration"}
+        own, rest = ({k: v for k, v in given.items() if (k in names) is mine} for mine in (True, False))
+        samples = {f.name for f in fields(Calibration)} - {"seed"}
+        calibration = Calibration(**{k: rest.pop(k) for k in samples & rest.keys()}, seed=given.get("seed", 0))
+        budget = own.get("budget")
+        own["budget"] = budget if budget is None or isinstance(budget, Budget) else Budget.parse(budget)
+        own["keep"], own["prune"] = tuple(own.get("keep", ())), wanted_kinds(own.get("prune", ()))
+        own["input_shapes"] = dict(own.get("input_shapes") or {})
+        return cls(**own, options=rest, calibration=calibration)
 
 
 @dataclass(frozen=True)
@@ -173,8 +158,9 @@ def prune(
     the smaller model does not compute what the masked original does.
     """
     settings = Settings.of(
-        budget, method, seed, min_width, multiple, keep, allow_inexact, prune, input_shapes, plan, steps, train, data,
-        labels, preprocess, samples, holdout, repair, **options,
+        budget=budget, method=method, seed=seed, min_width=min_width, multiple=multiple, keep=keep,
+        allow_inexact=allow_inexact, prune=prune, input_shapes=input_shapes, plan=plan, steps=steps, train=train,
+        data=data, labels=labels, preprocess=preprocess, samples=samples, holdout=holdout, repair=repair, **options,
     )  # fmt: skip
     from ..worlds import is_torch
 
