@@ -114,7 +114,7 @@ def _untied(graph: Graph, uses: Counter[str]) -> set[str]:
         if node.family == "quantize" and vectors.issuperset(n for n in node.inputs if n):
             vectors.update(n for n in node.outputs if n not in graph.outputs and graph.tensors[n].size > 1)
     return {name for name in vectors if uses[name] > 1}.difference(
-        n for node in graph.nodes if node.family == "branch" for n in node.inputs if n
+        n for node in graph.nodes if node.family in ("branch", "lookup") for n in node.inputs if n
     )
 
 
