@@ -185,7 +185,7 @@ def runner(graph: Graph, data: Any, *, preprocess: Any = None, device: str = "au
     Raises UsageError for data that does not fit, and ModelError where a torch module cannot be fed by data.
     """
     from .data import open_samples, specs_of_model
-    from .frontends.onnx import OnnxSource
+    from .frontends.onnx.trace import OnnxSource
 
     if isinstance(graph.source, OnnxSource):
         specs = specs_of_model(graph.source.model)

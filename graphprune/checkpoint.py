@@ -22,8 +22,8 @@ from .errors import ModelError, OutputError, UsageError
 from .plan import Plan
 
 if TYPE_CHECKING:
-    from .backends.fx_cuts import Cut
-    from .backends.module import Rewritten
+    from .backends.fx.cuts import Cut
+    from .backends.module.rewrite import Rewritten
     from .graph import Graph
 
 SCHEMA = "graphprune.checkpoint/1"
@@ -194,9 +194,9 @@ def _compare(module: nn.Module, recipe: Recipe, where: str) -> None:
 
 
 def _made_again(module: nn.Module, recipe: Recipe, where: str) -> nn.Module:
-    from .backends.module import rewritten
-    from .backends.module_copy import Edit, class_copy
-    from .frontends.fx import trace_call
+    from .backends.module.copy import Edit, class_copy
+    from .backends.module.rewrite import rewritten
+    from .frontends.fx.trace import trace_call
 
     cuts: dict[str, Cut] = {
         n: {int(a): np.array(i, np.int64) for a, i in axes.items()} for n, axes in recipe.kept.items()

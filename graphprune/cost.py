@@ -1,7 +1,8 @@
 """What widths cost: polynomials in the widths, derived once from the graph, evaluated in microseconds.
 
 The size of an axis is a sum of products of widths, so MACs, parameters and bytes are polynomials with non-negative
-coefficients; the peak activation memory is the largest of such polynomials over the steps of the graph.
+coefficients; the peak activation memory is the largest of such polynomials over the steps of the graph. Latency is
+measured: a polynomial of what kernels charge for widths.
 """
 
 from __future__ import annotations
@@ -14,10 +15,13 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from .errors import UsageError
+
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
-Metric = Literal["macs", "params", "size", "memory"]
+Metric = Literal["macs", "params", "size", "memory", "latency"]
 METRICS: tuple[Metric, ...] = ("macs", "params", "size", "memory")
+"""The costs that are counted on a file; latency, in seconds, is known only where it was measured."""
 
 Monomial = tuple[int, ...]
 """The groups (by position, ascending, with repetition) whose widths are multiplied; () is the constant."""
@@ -128,13 +132,42 @@ class Polynomial:
 
 
 @dataclass(frozen=True)
+class Latency:
+    """Seconds of one run as a function of the widths: a sum of terms, each a coefficient times a product of gauges.
+
+    A gauge is what a kernel charges for a group's width: ``table[k][w]``, never falling in w, is what gauge k shows when
+    group ``group[k]`` keeps w of its units (0 to all). Blocked kernels charge for whole blocks, so that gauges have
+    steps. ``seconds`` is one polynomial with non-negative coefficients whose factors are gauges in place of widths.
+    """
+
+    seconds: Polynomial
+    group: IntArray
+    table: tuple[FloatArray, ...]
+
+    @cached_property
+    def _flat(self) -> tuple[FloatArray, IntArray]:
+        """All tables in one array, and where each of them starts."""
+        first = np.cumsum([0, *map(len, self.table)])[:-1]
+        return np.concatenate([np.zeros(0), *self.table]), first.astype(np.int64)
+
+    def gauges(self, widths: NDArray[np.generic]) -> FloatArray:
+        """Return what every gauge shows, shape (..., gauges), at whole widths of shape (..., groups)."""
+        flat, first = self._flat
+        return flat[first + np.asarray(widths).astype(np.int64)[..., self.group]]
+
+    def __call__(self, widths: NDArray[np.generic]) -> FloatArray:
+        """Seconds of one run, shape (...), at whole widths of shape (..., groups)."""
+        return np.asarray(self.seconds(self.gauges(widths))[..., 0])
+
+
+@dataclass(frozen=True)
 class Costs:
     """The costs of a model as functions of the widths of its groups.
 
     ``params`` and ``size`` (bytes of the file) have one row, ``macs`` one for each way through the model's branches, of
     which the dearest counts. ``tensors`` has a row (bytes) for every
     activation tensor, which is alive from step ``born`` to step ``died``, both included: the peak is the largest sum
-    over the steps.
+    over the steps. ``latency`` is there where it was measured.
     """
 
     sizes: IntArray
@@ -144,6 +177,12 @@ class Costs:
     tensors: Polynomial
     born: IntArray
     died: IntArray
+    latency: Latency | None = None
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """The costs that are known: those counted on a file, and latency where it was measured."""
+        return METRICS if self.latency is None else (*METRICS, "latency")
 
     @cached_property
     def _steps(self) -> IntArray:
@@ -195,13 +234,24 @@ class Costs:
         return source.select(term, step[pair], len(over))
 
     def evaluate(self, metric: Metric, widths: NDArray[np.generic]) -> FloatArray:
-        """Cost by name at widths of shape (..., groups); the result has shape (...)."""
+        """Cost by name at whole widths of shape (..., groups); the result has shape (...).
+
+        Raises UsageError for a latency that was not measured.
+        """
         if metric == "memory":
             return self.memory(widths)
+        if metric == "latency":
+            return self.measured(widths)
         polynomial: Polynomial = getattr(self, metric)
         return np.asarray(polynomial(widths).max(axis=-1))
 
+    def measured(self, widths: NDArray[np.generic]) -> FloatArray:
+        """Seconds of one run at whole widths of shape (..., groups); raises UsageError where nothing was measured."""
+        if self.latency is None:
+            raise UsageError("latency-unknown", "no latency was measured for this model", where="--budget")
+        return self.latency(widths)
+
     @cached_property
     def full(self) -> Mapping[Metric, float]:
-        """Every cost of the unpruned model."""
-        return {m: float(self.evaluate(m, self.sizes)) for m in METRICS}
+        """Every known cost of the unpruned model."""
+        return {m: float(self.evaluate(m, self.sizes)) for m in self.metrics}

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 from onnx import FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto, TypeProto, helper, numpy_helper
 
-from .frontends.order import names_read
-from .frontends.tensors import PLAIN, subgraphs
+from .frontends.files.order import names_read
+from .frontends.files.tensors import PLAIN, subgraphs
 
 BFLOAT = int(TensorProto.BFLOAT16)
 HALVES = frozenset({int(TensorProto.FLOAT16), BFLOAT})

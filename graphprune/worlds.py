@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import onnx
     import torch
 
-    from .frontends.load import Loaded
+    from .frontends.files.load import Loaded
     from .graph import Graph
     from .groups import Groups
     from .plan import Plan
@@ -50,7 +50,7 @@ def trace(
                 "input-shapes", "input_shapes are for ONNX models", where="input_shapes",
                 hint="a torch module is traced at the sizes of example_inputs",
             )  # fmt: skip
-        from .frontends import fx
+        from .frontends.fx import trace as fx
 
         return fx.trace(model, example_inputs, dynamic_shapes=dynamic_shapes)
     if example_inputs is not None or dynamic_shapes is not None:
@@ -58,7 +58,7 @@ def trace(
             "example-inputs", "example_inputs and dynamic_shapes are for torch modules", where="example_inputs",
             hint="an ONNX model is traced at the sizes it declares; give others with input_shapes",
         )  # fmt: skip
-    from .frontends import onnx as onnx_frontend
+    from .frontends.onnx import trace as onnx_frontend
 
     return onnx_frontend.trace(model, input_shapes=input_shapes)
 
@@ -71,10 +71,10 @@ def rewrite(graph: Graph, plan: Plan, groups: Groups | None = None) -> Any:
     when the plan does not belong to them.
     """
     if not _is_of_torch(graph):
-        from .backends.onnx import rewrite as rewrite_onnx
+        from .backends.onnx.rewrite import rewrite as rewrite_onnx
 
         return rewrite_onnx(graph, plan, groups)
-    from .backends.module import rewrite_module
+    from .backends.module.rewrite import rewrite_module
 
     return rewrite_module(graph, plan, groups)
 
@@ -95,5 +95,5 @@ def verify(graph: Graph, groups: Groups, plan: Plan, small: Any, *, seed: int = 
 
 
 def _is_of_torch(graph: Graph) -> bool:
-    fx = sys.modules.get(f"{__package__}.frontends.fx")  # what traced the graph, if it is one of torch
+    fx = sys.modules.get(f"{__package__}.frontends.fx.trace")  # what traced the graph, if it is one of torch
     return fx is not None and isinstance(graph.source, fx.TorchSource)

@@ -14,7 +14,7 @@ from onnx import numpy_helper
 from onnx_models import Net as Builder
 
 from graphprune.coupling import couple
-from graphprune.frontends.onnx import trace
+from graphprune.frontends.onnx.trace import trace
 from graphprune.graph import Array, Graph
 from graphprune.groups import Groups
 

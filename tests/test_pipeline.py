@@ -34,7 +34,7 @@ def test_a_model_in_memory() -> None:
 
 
 def test_a_path_and_a_loaded_model_give_the_same(tmp_path: Path) -> None:
-    from graphprune.frontends.load import load
+    from graphprune.frontends.files.load import load
 
     path = tmp_path / "m.onnx"
     path.write_bytes(residual_cnn().SerializeToString())

@@ -18,7 +18,7 @@ from torch import nn
 
 import graphprune as gp
 from graphprune.errors import UsageError
-from graphprune.frontends.fx import trace_call
+from graphprune.frontends.fx.trace import trace_call
 from graphprune.runtime import session
 from graphprune.scoring import Needs, Prepared, PreparingPass
 

@@ -14,10 +14,10 @@ from onnx import numpy_helper
 from onnx_models import Net
 
 import graphprune as gp
-from graphprune.backends.onnx import rewrite
+from graphprune.backends.onnx.rewrite import rewrite
 from graphprune.coupling import couple
 from graphprune.errors import BudgetError, UsageError
-from graphprune.frontends.onnx import trace
+from graphprune.frontends.onnx.trace import trace
 from graphprune.graph import Graph
 from graphprune.groups import Groups
 from graphprune.pipeline.lineage import Lineage
@@ -300,7 +300,7 @@ def test_a_module_in_steps_with_training_between_and_without() -> None:
     import torch
     from torch import nn
 
-    from graphprune.frontends.fx import trace as trace_module
+    from graphprune.frontends.fx.trace import trace as trace_module
     from graphprune.pipeline import run_torch as torch_pipeline
     from graphprune.pipeline.stepwise_torch import torch_world
 

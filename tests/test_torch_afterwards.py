@@ -14,9 +14,9 @@ from torch_models import made
 from torch_pruning import far, opened, random_plan, run, tensors
 
 import graphprune as gp
-from graphprune.backends.module import rewritten
+from graphprune.backends.module.rewrite import rewritten
 from graphprune.errors import ModelError
-from graphprune.frontends.fx import trace
+from graphprune.frontends.fx.trace import trace
 
 
 @pytest.mark.parametrize("how", ["wrapped", "wrapped and run", "in place"])

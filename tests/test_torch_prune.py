@@ -15,7 +15,7 @@ from torch_pruning import far, opened, random_plan, run, with_zeros
 import graphprune as gp
 from graphprune.coupling import couple
 from graphprune.errors import BudgetError, PlanError, UsageError, VerificationError
-from graphprune.frontends.fx import trace
+from graphprune.frontends.fx.trace import trace
 from graphprune.plan import Plan
 from graphprune.report.report import Report
 from graphprune.verification.verify_torch import reference_of, verify_module

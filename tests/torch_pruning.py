@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch_models import made
 
 from graphprune.coupling import couple, kept_parameters
-from graphprune.frontends.fx import trace
+from graphprune.frontends.fx.trace import trace
 from graphprune.graph import Graph
 from graphprune.groups import Groups
 from graphprune.plan import Plan

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import OutputError
-from ..frontends.external import External
-from ..frontends.mapped import byte_count, is_mapped, origin_of, pieces_of, point
-from ..frontends.tensors import encoded_size, stored_tensors, without_bytes
+from ..frontends.files.external import External
+from ..frontends.files.mapped import byte_count, is_mapped, origin_of, pieces_of, point
+from ..frontends.files.tensors import encoded_size, stored_tensors, without_bytes
 from .files import File, write_files
 
 if TYPE_CHECKING:

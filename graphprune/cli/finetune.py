@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from ..backends.save import Encoded
     from ..finetune import FinetuneReport, Place, Progress, Settings, Tuned
-    from ..frontends.load import Loaded
+    from ..frontends.files.load import Loaded
 
     Tell = Callable[[Progress], None]
 
@@ -69,7 +69,7 @@ def finetune(model: Path, /, *, options: FinetuneOptions = DEFAULTS) -> int:
         hint = "--data train.npz; graphprune finetune --help says what else can be given"
         raise UsageError("data-missing", "no data is given", where="--data", hint=hint)
     from ..finetune import Given, Settings, run
-    from ..frontends.load import load
+    from ..frontends.files.load import load
 
     settings = Settings(**{field.name: getattr(options, field.name) for field in fields(Settings)})
     loaded, teacher = load(model), None if options.teacher is None else load(options.teacher)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
     from ..backends.files import File
-    from ..frontends.load import Loaded
+    from ..frontends.files.load import Loaded
     from ..pipeline.run import Pruned, Settings
     from ..pipeline.stepwise import Train
     from ..plan import Plan
@@ -27,7 +27,7 @@ DEFAULTS = Options()
 
 def prune(model: Path, /, *, options: Options = DEFAULTS) -> int:
     """Prune a model to a budget and write the smaller one."""
-    from ..frontends.load import load
+    from ..frontends.files.load import load
     from ..pipeline.run import run
 
     settings = _settings(model, options)

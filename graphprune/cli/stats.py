@@ -72,8 +72,8 @@ def stats(model: Path, /, *, options: StatsOptions = DEFAULTS) -> int:
 def _opened(model: Path, options: StatsOptions, step: Progress) -> tuple[Graph, Groups, Any]:
     """Read and trace the model."""
     from ..coupling import couple
-    from ..frontends.load import load
-    from ..frontends.onnx import trace
+    from ..frontends.files.load import load
+    from ..frontends.onnx.trace import trace
 
     step("load")
     loaded = load(model)

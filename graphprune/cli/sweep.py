@@ -27,7 +27,7 @@ DEFAULTS = SweepOptions()
 def sweep(model: Path, /, *, options: SweepOptions = DEFAULTS) -> int:
     """Prune a model to several budgets, measure what each costs, and write nothing but that."""
     from ..backends.files import File, check_target, write_files
-    from ..frontends.load import load
+    from ..frontends.files.load import load
     from ..pipeline.sweep import run_sweep
 
     goals, settings = budgets_of(options.budgets or ["0.9..0.3"]), settings_of(options)

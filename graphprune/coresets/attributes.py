@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..frontends.onnx import OnnxSource
+from ..frontends.onnx.trace import OnnxSource
 from ..graph import Graph
 
 
@@ -26,7 +26,7 @@ def attributes_of(graph: Graph, node: int) -> Mapping[str, Any]:
 
 
 def _of_onnx(graph: Graph, node: int) -> dict[str, Any]:
-    from ..frontends.onnx_values import attributes
+    from ..frontends.onnx.values import attributes
 
     proto = graph.source.operations[graph.source.origin[node][-1]].proto
     found = dict(attributes(proto))

@@ -19,7 +19,7 @@ from ..data.samples import Array
 from ..errors import UsageError
 
 if TYPE_CHECKING:
-    from ..frontends.load import Loaded
+    from ..frontends.files.load import Loaded
 
 Model = Union[str, Path, ModelProto, nn.Module, "Loaded"]
 
@@ -102,7 +102,7 @@ def trainee(model: Model, example_inputs: Any = None) -> Trainee:
 
 def proto_of(model: str | Path | ModelProto | Loaded) -> ModelProto:
     """Return an ONNX model, read and checked; raises ModelError, and UsageError for what is none."""
-    from ..frontends.load import Loaded
+    from ..frontends.files.load import Loaded
     from ..pipeline.run import read
 
     if not isinstance(model, (str, Path, ModelProto, Loaded)):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..families.pattern import Token, parse, spread
-from ..frontends.onnx import OnnxSource
+from ..frontends.onnx.trace import OnnxSource
 from ..gate_sites import from_inputs
 from ..graph import Array, Graph
 from ..scores import FloatArray

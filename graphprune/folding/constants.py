@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ModelError, UsageError
-from ..frontends.onnx import OnnxSource
+from ..frontends.onnx.trace import OnnxSource
 from ..gate_sites import sites_of
 from ..graph import Array, Graph
 from ..groups import Groups

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import onnx
 
 from ..errors import ModelError
-from ..frontends.onnx import OnnxSource
+from ..frontends.onnx.trace import OnnxSource
 from ..graph import Array, Graph
 from ..runtime import RUNTIME_ERRORS, feeds, first_line, session
 from ..verification.verify import integer_limits

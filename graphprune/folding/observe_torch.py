@@ -9,8 +9,8 @@ import torch
 from torch import fx
 from torch.utils import _pytree as pytree
 
-from ..backends.fx_masked import run_graph
-from ..frontends.fx import TorchSource, array_of
+from ..backends.fx.masked import run_graph
+from ..frontends.fx.trace import TorchSource, array_of
 from ..graph import Array, Graph
 from ..verification.verify import integer_limits
 

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from ..frontends.onnx import OnnxSource
+from ..frontends.onnx.trace import OnnxSource
 from ..graph import Array, Graph
 from ..runtime import session
 from .offsets import Offset, not_foldable, offsets_of

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from ..backends.fx_masked import ORDER
-from ..frontends.fx import TorchSource, array_of
-from ..frontends.fx_context import op_name, parameters_of
+from ..backends.fx.masked import ORDER
+from ..frontends.fx.context import op_name, parameters_of
+from ..frontends.fx.trace import TorchSource, array_of
 from ..graph import Array, Graph
 from .offsets import Offset, not_foldable, offsets_of
 from .operands import Operands

@@ -9,11 +9,11 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from ..backends.onnx_protos import drop_unused
+from ..backends.onnx.protos import drop_unused
 from ..errors import UsageError
-from ..frontends.onnx import OnnxSource, trace
-from ..frontends.onnx_inner_values import with_inner_values
-from ..frontends.tensors import constant_tensor, without_bytes
+from ..frontends.files.tensors import constant_tensor, without_bytes
+from ..frontends.onnx.inner_values import with_inner_values
+from ..frontends.onnx.trace import OnnxSource, trace
 from ..graph import Array, Graph
 
 ARRAYS = ("float_data", "double_data", "int32_data", "int64_data", "uint64_data", "raw_data")

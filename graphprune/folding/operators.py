@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..frontends.onnx import OnnxSource
-from ..frontends.onnx_values import attributes
+from ..frontends.onnx.trace import OnnxSource
+from ..frontends.onnx.values import attributes
 from ..graph import Graph
 
 
@@ -14,7 +14,7 @@ def arguments(graph: Graph, node: int) -> dict[str, Any]:
     source = graph.source
     if isinstance(source, OnnxSource):
         return attributes(source.operations[source.origin[node][-1]].proto)
-    from ..frontends.fx_context import parameters_of
+    from ..frontends.fx.context import parameters_of
 
     call = source.origin[node][-1]
     names = [name for name, _ in parameters_of(call.target)]

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..backends.module_copy import COPY_ERRORS
+from ..backends.module.copy import COPY_ERRORS
 from ..errors import ModelError
-from ..frontends.fx import TorchSource, trace_call
+from ..frontends.fx.trace import TorchSource, trace_call
 from ..graph import Array, Graph
 
 

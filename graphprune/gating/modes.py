@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from ..backends.fx_modes import ByMode, mode_of
+from ..backends.fx.modes import ByMode, mode_of
 from ..interpret.ops_norm import BatchNorm
 
 OWN = "graphprune_modes"

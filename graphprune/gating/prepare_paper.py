@@ -11,7 +11,7 @@ import numpy as np
 from ..errors import ModelError
 from ..folding import constants_left, scaled, scaled_at_producers, with_constants
 from ..folding.operators import arguments
-from ..frontends.onnx import OnnxSource
+from ..frontends.onnx.trace import OnnxSource
 from ..gate_sites import sites_of
 from ..graph import Graph
 from ..groups import Groups

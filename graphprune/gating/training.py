@@ -20,7 +20,7 @@ from ..finetune.extras import Extras
 from ..finetune.job import Job
 from ..finetune.student import Student, Trainee, digest_of
 from ..folding.values import with_values
-from ..frontends.onnx import OnnxSource
+from ..frontends.onnx.trace import OnnxSource
 from ..graph import Graph
 from ..groups import Group, Groups
 from ..interpret.differentiable import differentiable, input_specs

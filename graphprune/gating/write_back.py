@@ -7,8 +7,8 @@ from dataclasses import replace
 from torch import nn
 
 from ..folding.values import with_values
-from ..frontends.fx import array_of
-from ..frontends.onnx import OnnxSource, trace
+from ..frontends.fx.trace import array_of
+from ..frontends.onnx.trace import OnnxSource, trace
 from ..graph import Array, Graph
 from ..interpret.flow_back import from_torch
 

@@ -11,8 +11,8 @@ from onnx import AttributeProto, GraphProto, NodeProto, TensorProto, helper
 from torch import fx, nn
 
 from ..errors import ModelError
-from ..frontends.onnx_shapes import constant_of
-from ..frontends.onnx_values import MAX_INTEGERS
+from ..frontends.onnx.shapes import constant_of
+from ..frontends.onnx.values import MAX_INTEGERS
 from . import control, values
 from .names import OWN
 from .registry import ANY, Operator, find

@@ -10,14 +10,14 @@ import torch
 from torch import fx, nn
 
 from ..errors import ModelError
-from ..frontends.fx_program import flat_examples
-from ..frontends.onnx import OnnxSource
+from ..frontends.fx.program import flat_examples
+from ..frontends.onnx.trace import OnnxSource
 from ..graph import Graph
 from .build import to_torch
 
 if TYPE_CHECKING:
     from ..data import InputSpec
-    from ..frontends.fx import TorchSource
+    from ..frontends.fx.trace import TorchSource
 
 CHECKS = ("_assert_tensor_metadata", "_assert_scalar", "_assert_async", "sym_constrain_range")
 """ATen operators that only check what the capture saw: another device or precision is none of their business."""

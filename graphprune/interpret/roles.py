@@ -24,9 +24,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from onnx import GraphProto, NodeProto, TensorProto, numpy_helper
 
-from ..frontends.onnx_shapes import elements
-from ..frontends.order import names_read
-from ..frontends.tensors import PLAIN, subgraphs
+from ..frontends.files.order import names_read
+from ..frontends.files.tensors import PLAIN, subgraphs
+from ..frontends.onnx.shapes import elements
 from .registry import fixed_inputs
 
 FLOATS = frozenset({TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16})

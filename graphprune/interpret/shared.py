@@ -9,7 +9,7 @@ import torch
 from onnx import ModelProto, TensorProto
 from torch import fx, nn
 
-from ..frontends.onnx_shapes import elements
+from ..frontends.onnx.shapes import elements
 from .names import OWN, Paths
 from .roles import FLOATS, Uses, is_weight, uses_of
 from .stored import Place, stored

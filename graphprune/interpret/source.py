@@ -10,11 +10,11 @@ import onnx.inliner
 from onnx import GraphProto, ModelProto, NodeProto
 
 from ..errors import ModelError, UsageError
-from ..frontends.check import checked
-from ..frontends.load import load
-from ..frontends.mapped import is_mapped
-from ..frontends.onnx import OnnxSource
-from ..frontends.tensors import PLAIN, subgraphs
+from ..frontends.files.check import checked
+from ..frontends.files.load import load
+from ..frontends.files.mapped import is_mapped
+from ..frontends.files.tensors import PLAIN, subgraphs
+from ..frontends.onnx.trace import OnnxSource
 from ..graph import Graph
 from .registry import is_registered
 

@@ -8,9 +8,9 @@ from typing import Any, TypeAlias
 
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
 
-from ..frontends.onnx_shapes import elements
-from ..frontends.onnx_values import MAX_FLOATS, MAX_INTEGERS
-from ..frontends.tensors import PLAIN, subgraphs
+from ..frontends.files.tensors import PLAIN, subgraphs
+from ..frontends.onnx.shapes import elements
+from ..frontends.onnx.values import MAX_FLOATS, MAX_INTEGERS
 from .roles import FLOATS
 from .tensors import DTYPES
 

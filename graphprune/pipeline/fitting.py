@@ -220,10 +220,10 @@ def scoring_pass(settings: Settings) -> ScoringPass:
 
 def _apply(opened: Opened, plan: Plan, progress: Callable[[str], None]) -> Fitted:
     """Rewrite, and count on the result."""
-    from ..backends.onnx import rewrite
+    from ..backends.onnx.rewrite import rewrite
     from ..backends.save import written_size
     from ..count import count
-    from ..frontends.onnx import trace
+    from ..frontends.onnx.trace import trace
 
     loaded = opened.source.loaded
     progress("rewrite")

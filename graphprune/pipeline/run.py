@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
     from ..data import Preprocess
-    from ..frontends.load import Loaded
-    from ..frontends.runnable import Runnable
+    from ..frontends.files.load import Loaded
+    from ..frontends.files.runnable import Runnable
     from ..graph import Graph
     from ..groups import Groups
     from ..scoring import ScoringPass
@@ -82,7 +82,7 @@ class Source:
 
     def runnable(self, *, always: bool = False) -> Runnable:
         """Return a context in which failing work ends with ModelError where onnxruntime cannot run the model."""
-        from ..frontends.runnable import Runnable
+        from ..frontends.files.runnable import Runnable
 
         return Runnable(self.model, str(self.loaded.path) if self.loaded else "model", always=always)
 
@@ -262,9 +262,9 @@ def read(model: str | Path | ModelProto | Loaded, progress: Progress = silent) -
     """Read and check a model, unless that is done; raises ModelError."""
     from onnx import ModelProto
 
-    from ..frontends.check import checked
-    from ..frontends.load import load
-    from ..frontends.tensors import encoded_size
+    from ..frontends.files.check import checked
+    from ..frontends.files.load import load
+    from ..frontends.files.tensors import encoded_size
 
     if isinstance(model, ModelProto):
         proto, warnings = checked(model, "model")
@@ -281,7 +281,7 @@ def open_model(source: Source, settings: Settings, progress: Progress = silent) 
     Raises ModelError, UsageError, and PlanError for a plan that was made for another model.
     """
     from ..coupling import couple
-    from ..frontends.onnx import trace
+    from ..frontends.onnx.trace import trace
 
     progress("trace")
     graph = trace(source.loaded or source.model, input_shapes=settings.input_shapes)

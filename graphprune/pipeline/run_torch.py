@@ -8,13 +8,13 @@ from typing import Any
 
 from torch import nn
 
-from ..backends.module import Rewritten, rewritten
+from ..backends.module.rewrite import Rewritten, rewritten
 from ..checkpoint import Recipe, note
 from ..cost import Metric
 from ..count import count
 from ..coupling import couple
 from ..errors import UsageError
-from ..frontends.fx import TorchSource, trace, trace_call
+from ..frontends.fx.trace import TorchSource, trace, trace_call
 from ..graph import Graph
 from ..plan import Plan
 from ..report import quality

@@ -150,7 +150,7 @@ def _check_reach(opened: Opened, settings: Settings) -> None:
 
 def onnx_world() -> World:
     """Return what steps do to ONNX models."""
-    from ..frontends.onnx import trace
+    from ..frontends.onnx.trace import trace
     from ..verification.verify import verify
 
     return World(

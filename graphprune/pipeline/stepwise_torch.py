@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ..frontends.fx import TorchSource, trace_call
+from ..frontends.fx.trace import TorchSource, trace_call
 from ..verification.verify import Verification
 from ..verification.verify_torch import Reference, verify_module
 from .stepwise import World

@@ -17,7 +17,7 @@ from .run import Opened, Settings, check_settings, open_model, read, silent, ver
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-    from ..frontends.load import Loaded
+    from ..frontends.files.load import Loaded
     from ..report.quality import Quality
     from ..scoring import Prepared
 

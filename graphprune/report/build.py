@@ -15,7 +15,7 @@ from .report import Agreement, FrozenReport, GroupReport, Side
 
 if TYPE_CHECKING:
     from ..budget import Budget
-    from ..frontends.load import Loaded
+    from ..frontends.files.load import Loaded
     from ..graph import Graph
     from ..groups import Groups
     from ..plan import Plan

@@ -15,7 +15,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from ..frontends.mapped import is_mapped
+from ..frontends.files.mapped import is_mapped
 from ..graph import Array, Graph
 from .running import Fetch, names_of, opened
 from .settings import Settings

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import onnx
 
 from ..errors import VerificationError
-from ..frontends.onnx import OnnxSource
-from ..frontends.onnx_forced import Way, chosen_inputs, ifs, own_ifs, switches, ways, with_switches
+from ..frontends.onnx.forced import Way, chosen_inputs, ifs, own_ifs, switches, ways, with_switches
+from ..frontends.onnx.trace import OnnxSource
 from ..graph import Array, Graph
 from ..groups import Groups
 from ..layout import Kept

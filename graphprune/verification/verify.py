@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import onnx
 
-from ..backends.onnx_masked import Masked, masked
+from ..backends.onnx.masked import Masked, masked
 from ..errors import ModelError, VerificationError
-from ..frontends.onnx import OnnxSource
+from ..frontends.onnx.trace import OnnxSource
 from ..graph import Array, Graph
 from ..groups import Groups
 from ..layout import Kept, kept_by

@@ -17,11 +17,11 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
-from ..backends.fx_cuts import Cuts, cuts_of, sliced
-from ..backends.fx_masked import Masks, run_graph
+from ..backends.fx.cuts import Cuts, cuts_of, sliced
+from ..backends.fx.masked import Masks, run_graph
 from ..errors import ModelError, VerificationError
-from ..frontends.fx import TorchSource, array_of
-from ..frontends.fx_program import inference_mode
+from ..frontends.fx.program import inference_mode
+from ..frontends.fx.trace import TorchSource, array_of
 from ..graph import Graph
 from ..groups import Groups
 from ..layout import kept_by

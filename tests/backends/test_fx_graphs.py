@@ -13,12 +13,12 @@ from torch import nn
 from torch_models import ARCHITECTURES
 from torch_pruning import far, opened, random_plan, run, tensors, with_zeros
 
-from graphprune.backends.fx import rewrite_graph
-from graphprune.backends.fx_masked import Masks
-from graphprune.backends.module import rewritten
+from graphprune.backends.fx.masked import Masks
+from graphprune.backends.fx.rewrite import rewrite_graph
+from graphprune.backends.module.rewrite import rewritten
 from graphprune.coupling import couple
 from graphprune.errors import PlanError, UsageError
-from graphprune.frontends.fx import trace
+from graphprune.frontends.fx.trace import trace
 from graphprune.layout import kept_by
 from graphprune.plan import Plan
 

@@ -12,12 +12,12 @@ from torch.nn import functional as F  # noqa: N812
 from torch_models import ARCHITECTURES
 from torch_pruning import far, opened, random_plan, run, tensors, with_zeros
 
-from graphprune.backends.fx import mend
-from graphprune.backends.fx_cuts import cuts_of
-from graphprune.backends.fx_same import captures_as
-from graphprune.backends.module import rewrite_module, rewritten
+from graphprune.backends.fx.cuts import cuts_of
+from graphprune.backends.fx.rewrite import mend
+from graphprune.backends.fx.same import captures_as
+from graphprune.backends.module.rewrite import rewrite_module, rewritten
 from graphprune.coupling import couple
-from graphprune.frontends.fx import trace
+from graphprune.frontends.fx.trace import trace
 from graphprune.layout import kept_by
 from graphprune.plan import Plan
 from graphprune.verification.verify_torch import matches, reference_of

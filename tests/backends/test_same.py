@@ -9,13 +9,13 @@ import pytest
 import torch
 from torch import nn
 
-from graphprune.backends.fx import mend
-from graphprune.backends.fx_cuts import cuts_of
-from graphprune.backends.fx_same import captures_as
-from graphprune.backends.module import rewritten
-from graphprune.backends.module_copy import class_copy
+from graphprune.backends.fx.cuts import cuts_of
+from graphprune.backends.fx.rewrite import mend
+from graphprune.backends.fx.same import captures_as
+from graphprune.backends.module.copy import class_copy
+from graphprune.backends.module.rewrite import rewritten
 from graphprune.coupling import couple
-from graphprune.frontends.fx import trace
+from graphprune.frontends.fx.trace import trace
 from graphprune.layout import kept_by
 from graphprune.plan import Plan
 

@@ -15,8 +15,8 @@ from onnx import numpy_helper
 
 from graphprune.backends.save import encode, save, written_size
 from graphprune.errors import OutputError
-from graphprune.frontends.external import External
-from graphprune.frontends.load import load
+from graphprune.frontends.files.external import External
+from graphprune.frontends.files.load import load
 
 
 def external_model(folder: Path, name: str = "in.onnx") -> Path:

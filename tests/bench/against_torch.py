@@ -45,8 +45,8 @@ def turns(peer: Any, module: Any, name: str, rounds: int) -> tuple[Times, float,
 
 def steps(module: Any, x: Any, progress: Any = lambda _stage: None) -> Any:
     """Trace, couple, score, solve and rewrite; the result has the module's class."""
-    from graphprune.backends.module import rewritten
-    from graphprune.frontends.fx import trace
+    from graphprune.backends.module.rewrite import rewritten
+    from graphprune.frontends.fx.trace import trace
 
     progress("trace")
     graph = trace(module, x)

@@ -20,7 +20,7 @@ from graphprune.coupling import couple
 from graphprune.finetune import finetune
 from graphprune.finetune.extras import Extras
 from graphprune.finetune.job import Job
-from graphprune.frontends.onnx import trace
+from graphprune.frontends.onnx.trace import trace
 from graphprune.gating.options import GateTraining
 from graphprune.gating.training import Method, train_gates
 from graphprune.gating.vib import VibGate, worth

@@ -10,7 +10,7 @@ import torch
 from onnx_models import Net
 
 from graphprune.coupling import couple
-from graphprune.frontends.onnx import OnnxSource
+from graphprune.frontends.onnx.trace import OnnxSource
 from graphprune.graph import Graph
 from graphprune.groups import Groups
 from graphprune.interpret import run, to_torch

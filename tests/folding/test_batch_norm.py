@@ -18,7 +18,7 @@ from torch_models import ARCHITECTURES, made
 
 from graphprune.coupling import couple
 from graphprune.folding import batch_norm_folded
-from graphprune.frontends.fx import trace
+from graphprune.frontends.fx.trace import trace
 
 
 @pytest.mark.parametrize("make", [residual_cnn, normalised], ids=["residual", "normalised"])

@@ -18,8 +18,8 @@ from torch_models import made
 from graphprune.coupling import couple
 from graphprune.errors import ModelError, UsageError
 from graphprune.folding import Constant, constants_left, scaled_at_producers, with_constants
-from graphprune.frontends.fx import trace
-from graphprune.frontends.onnx import trace as trace_onnx
+from graphprune.frontends.fx.trace import trace
+from graphprune.frontends.onnx.trace import trace as trace_onnx
 from graphprune.graph import Graph
 from graphprune.groups import Groups
 from graphprune.runtime import session

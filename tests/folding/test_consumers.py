@@ -18,7 +18,7 @@ from torch_models import ARCHITECTURES, made
 from graphprune.coupling import couple
 from graphprune.errors import UsageError
 from graphprune.folding import batch_norm_folded, consumers_of, producers_of, scaled, with_consumers
-from graphprune.frontends.fx import trace
+from graphprune.frontends.fx.trace import trace
 from graphprune.graph import Graph
 from graphprune.runtime import session
 

@@ -25,7 +25,7 @@ from graphprune.coupling import couple
 from graphprune.errors import ModelError, UsageError
 from graphprune.folding import scaled
 from graphprune.folding.scaling import not_scalable
-from graphprune.frontends.fx import trace
+from graphprune.frontends.fx.trace import trace
 from graphprune.interpret import run, to_torch
 from graphprune.interpret.gates import insert_gates
 from graphprune.runtime import feeds, session
@@ -333,7 +333,7 @@ def test_what_cannot_be_scaled_is_known_before() -> None:
 def test_an_onnx_model_is_folded_without_torch() -> None:
     code = (
         "import sys; sys.modules['torch'] = None\n"
-        "from models import residual_cnn; from graphprune.frontends.onnx import trace\n"
+        "from models import residual_cnn; from graphprune.frontends.onnx.trace import trace\n"
         "from graphprune.coupling import couple; import numpy as np; from graphprune import folding\n"
         "graph = trace(residual_cnn(8)); groups = couple(graph)\n"
         "graph = folding.batch_norm_folded(graph); groups = couple(graph)\n"

@@ -18,9 +18,9 @@ from graphprune.backends.save import save
 from graphprune.coupling import couple
 from graphprune.errors import ModelError, UsageError
 from graphprune.folding import with_values
-from graphprune.frontends.fx import trace
-from graphprune.frontends.load import load
-from graphprune.frontends.onnx import trace as trace_onnx
+from graphprune.frontends.files.load import load
+from graphprune.frontends.fx.trace import trace
+from graphprune.frontends.onnx.trace import trace as trace_onnx
 
 
 def test_an_initializer_and_a_constant_node() -> None:

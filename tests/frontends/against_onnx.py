@@ -14,8 +14,8 @@ import torch
 from torch import nn
 
 from graphprune.coupling import couple
-from graphprune.frontends import fx
-from graphprune.frontends import onnx as onnx_frontend
+from graphprune.frontends.fx import trace as fx
+from graphprune.frontends.onnx import trace as onnx_frontend
 from graphprune.graph import Graph
 from graphprune.groups import Group, Groups
 

@@ -21,8 +21,8 @@ import graphprune as gp
 from graphprune.backends.save import data_paths, save, written_size
 from graphprune.cli import main
 from graphprune.errors import ModelError, OutputError
-from graphprune.frontends.load import load
-from graphprune.frontends.mapped import array_of, is_mapped, map_to, write_cut
+from graphprune.frontends.files.load import load
+from graphprune.frontends.files.mapped import array_of, is_mapped, map_to, write_cut
 
 BENCH = Path(__file__).parents[1] / "bench"
 Place = tuple[str, int]
@@ -72,7 +72,7 @@ def weights_of(path: Path) -> dict[str, Any]:
 @pytest.fixture
 def small_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take models of more than 8000 bytes for large ones."""
-    monkeypatch.setattr("graphprune.frontends.load.LARGEST", 8000)
+    monkeypatch.setattr("graphprune.frontends.files.load.LARGEST", 8000)
 
 
 def pruned(path: Path, out: Path, *more: str) -> None:
@@ -132,7 +132,7 @@ def test_bytes_that_tensors_share_are_shared_while_they_are_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int | None
 ) -> None:
     if limit is not None:
-        monkeypatch.setattr("graphprune.frontends.load.LARGEST", limit)
+        monkeypatch.setattr("graphprune.frontends.files.load.LARGEST", limit)
     path = twins(tmp_path)
     loaded = load(path)
     assert loaded.bytes == path.stat().st_size + (tmp_path / "w").stat().st_size == path.stat().st_size + 16384
@@ -169,7 +169,7 @@ def test_large_models_come_out_byte_for_byte_as_small_ones(
 ) -> None:
     path = make(tmp_path)
     pruned(path, tmp_path / "read.onnx", *options)
-    monkeypatch.setattr("graphprune.frontends.load.LARGEST", 8000)
+    monkeypatch.setattr("graphprune.frontends.files.load.LARGEST", 8000)
     assert any(is_mapped(t) for t in load(path).model.graph.initializer)
     pruned(path, tmp_path / "mapped.onnx", *options)
     for file in tmp_path.glob("read.onnx.data*"):
@@ -189,7 +189,7 @@ def test_large_models_in_half_precision(tmp_path: Path, monkeypatch: pytest.Monk
         value.type.tensor_type.elem_type = element
     path = laid_out(model, tmp_path / "in.onnx", {"w1": ("w", 0), "w2": ("w", 4096)})
     small, _ = gp.prune(path, budget=0.5)
-    monkeypatch.setattr("graphprune.frontends.load.LARGEST", 8000)
+    monkeypatch.setattr("graphprune.frontends.files.load.LARGEST", 8000)
     large, report = gp.prune(path, budget=0.5)
     assert any(is_mapped(t) for t in large.graph.initializer)
     assert any("float32" in w and "2 GiB" in w for w in report.warnings)
@@ -266,7 +266,7 @@ def test_weights_that_cannot_be_mapped_have_to_fit(tmp_path: Path, monkeypatch: 
     path = tmp_path / "m.onnx"
     path.write_bytes(model.SerializeToString())
     assert load(path).external
-    monkeypatch.setattr("graphprune.frontends.load.LARGEST", path.stat().st_size + 100)
+    monkeypatch.setattr("graphprune.frontends.files.load.LARGEST", path.stat().st_size + 100)
     with pytest.raises(ModelError) as caught:
         load(path)
     assert caught.value.code == "model-too-large"
@@ -361,7 +361,7 @@ class Filling:
 def test_a_disk_that_fills_while_one_of_several_files_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int, limit: int
 ) -> None:
-    monkeypatch.setattr("graphprune.frontends.load.LARGEST", limit)
+    monkeypatch.setattr("graphprune.frontends.files.load.LARGEST", limit)
     loaded = load(many_files(tmp_path))
     before = {p.name for p in tmp_path.iterdir()}
     total = written_size(loaded.model, loaded.external)
@@ -433,7 +433,7 @@ sys.path.insert(0, sys.argv[1])
 from large import stack
 from peak import highest
 from graphprune.cli import main
-from graphprune.frontends import load
+from graphprune.frontends.files import load
 folder = Path(sys.argv[2])
 load.LARGEST = 1 << 16
 def prune(name):

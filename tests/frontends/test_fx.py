@@ -21,8 +21,8 @@ from torch_models import made
 from graphprune.count import count
 from graphprune.coupling import couple
 from graphprune.errors import GraphpruneError, ModelError, UsageError
-from graphprune.frontends.fx_capture import capture
-from graphprune.frontends.fx_dataless import UncapturableError
+from graphprune.frontends.fx.capture import capture
+from graphprune.frontends.fx.dataless import UncapturableError
 from graphprune.graph import Graph
 from graphprune.worlds import trace
 

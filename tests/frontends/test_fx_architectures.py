@@ -10,11 +10,11 @@ from torch_models import ARCHITECTURES, made
 
 from graphprune.count import count
 from graphprune.coupling import couple
-from graphprune.frontends import fx
-from graphprune.frontends import onnx as onnx_frontend
-from graphprune.frontends.fx_capture import capture
-from graphprune.frontends.fx_export import export
-from graphprune.frontends.fx_program import Program, inference_mode
+from graphprune.frontends.fx import trace as fx
+from graphprune.frontends.fx.capture import capture
+from graphprune.frontends.fx.export import export
+from graphprune.frontends.fx.program import Program, inference_mode
+from graphprune.frontends.onnx import trace as onnx_frontend
 
 ALIKE = [name for name in ARCHITECTURES if name != "lstm"]
 """Hidden units of recurrent layers are pruned in ONNX models only."""

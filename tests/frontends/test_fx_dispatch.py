@@ -10,10 +10,10 @@ import torch
 from torch import nn
 from torch._ops import OpOverload
 
-from graphprune.frontends.fx import trace
-from graphprune.frontends.fx_capture import capture
-from graphprune.frontends.fx_dispatch import answered_by, handler
-from graphprune.frontends.fx_modules import modules_of, stored_tensors
+from graphprune.frontends.fx.capture import capture
+from graphprune.frontends.fx.dispatch import answered_by, handler
+from graphprune.frontends.fx.modules import modules_of, stored_tensors
+from graphprune.frontends.fx.trace import trace
 
 X = torch.arange(6.0).reshape(2, 3)
 

@@ -12,7 +12,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from graphprune.count import count
 from graphprune.coupling import couple
-from graphprune.frontends import fx
+from graphprune.frontends.fx import trace as fx
 from graphprune.graph import Graph
 
 Between = Callable[[Tensor], Tensor]

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from graphprune.frontends.fx_dataless import Kind, meta_of, run_on_meta, strides_of
-from graphprune.frontends.fx_results import rule_of
+from graphprune.frontends.fx.dataless import Kind, meta_of, run_on_meta, strides_of
+from graphprune.frontends.fx.results import rule_of
 
 aten = torch.ops.aten
 Draw = random.Random

@@ -14,8 +14,8 @@ from models import floats, mlp, model_of, residual_cnn
 from onnx import helper, numpy_helper
 
 from graphprune.errors import ModelError
-from graphprune.frontends.load import Loaded, load
-from graphprune.frontends.tensors import encoded_size, stored_tensors
+from graphprune.frontends.files.load import Loaded, load
+from graphprune.frontends.files.tensors import encoded_size, stored_tensors
 
 
 def saved(folder: Path, model: onnx.ModelProto, name: str = "m.onnx") -> Path:
@@ -330,7 +330,7 @@ def test_external_data_without_a_place(tmp_path: Path) -> None:
 
 def test_too_large_a_model_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = saved(tmp_path, mlp())
-    monkeypatch.setattr("graphprune.frontends.load.LARGEST", path.stat().st_size - 1)
+    monkeypatch.setattr("graphprune.frontends.files.load.LARGEST", path.stat().st_size - 1)
     fails(path, "model-too-large", "GiB")
 
 

@@ -11,8 +11,8 @@ from onnx_models import Net, node
 
 from graphprune import couple, trace
 from graphprune.errors import GraphpruneError, ModelError
-from graphprune.frontends.load import load
-from graphprune.frontends.runnable import Runnable
+from graphprune.frontends.files.load import load
+from graphprune.frontends.files.runnable import Runnable
 
 
 def small() -> onnx.ModelProto:

@@ -10,10 +10,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from graphprune.frontends.onnx_context import Context, Operation
-from graphprune.frontends.onnx_shapes import shape_of
-from graphprune.frontends.onnx_sizes import RULES, output_shapes, output_type
-from graphprune.frontends.onnx_values import attributes
+from graphprune.frontends.onnx.context import Context, Operation
+from graphprune.frontends.onnx.shapes import shape_of
+from graphprune.frontends.onnx.sizes import RULES, output_shapes, output_type
+from graphprune.frontends.onnx.values import attributes
 
 F, B, I = TensorProto.FLOAT, TensorProto.BOOL, TensorProto.INT64  # noqa: E741
 X, Y = (2, 6, 8, 10), (2, 6, 8, 1)

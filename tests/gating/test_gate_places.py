@@ -10,7 +10,7 @@ from gated_models import MODELS, attention, residual
 from onnx_models import Net
 
 from graphprune.coupling import couple
-from graphprune.frontends.onnx import trace
+from graphprune.frontends.onnx.trace import trace
 from graphprune.gating.places import Gating, gating_of
 
 

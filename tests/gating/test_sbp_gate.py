@@ -15,7 +15,7 @@ from torch import nn
 import graphprune as gp
 from graphprune.errors import UsageError
 from graphprune.folding import scaled
-from graphprune.frontends.fx import trace_call
+from graphprune.frontends.fx.trace import trace_call
 from graphprune.gating.gate import Gate
 from graphprune.gating.multipliers import multiplied
 from graphprune.gating.paper import placed

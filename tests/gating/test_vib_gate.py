@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from graphprune.coupling import couple
-from graphprune.frontends.fx import trace
+from graphprune.frontends.fx.trace import trace
 from graphprune.gating.gate import Gate
 from graphprune.gating.vib import VibGate, worth
 from graphprune.interpret.differentiable import differentiable

@@ -11,10 +11,10 @@ from checks import Coupled, KeptOf, assert_same_outputs, coupled, make_plan
 from numpy.typing import NDArray
 from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
 
-from graphprune.backends.onnx import rewrite
+from graphprune.backends.onnx.rewrite import rewrite
 from graphprune.count import count
 from graphprune.coupling import kept_parameters
-from graphprune.frontends.onnx import trace
+from graphprune.frontends.onnx.trace import trace
 from graphprune.plan import Plan
 
 Array = NDArray[Any]

@@ -16,9 +16,9 @@ from counting import Sizes, assert_costs, has_shared_vectors
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from graphprune.backends.onnx import rewrite
+from graphprune.backends.onnx.rewrite import rewrite
 from graphprune.coupling import couple, kept_parameters
-from graphprune.frontends.onnx import trace
+from graphprune.frontends.onnx.trace import trace
 from graphprune.graph import Graph
 from graphprune.groups import Groups
 from graphprune.plan import Plan

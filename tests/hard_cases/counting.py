@@ -9,7 +9,7 @@ import onnx
 from onnx import helper
 
 from graphprune.count import count
-from graphprune.frontends.onnx import trace
+from graphprune.frontends.onnx.trace import trace
 from graphprune.graph import Graph
 from graphprune.groups import Groups
 from graphprune.plan import Plan

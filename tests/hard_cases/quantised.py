@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from onnx_models import Net
 
-from graphprune.backends.onnx import rewrite
+from graphprune.backends.onnx.rewrite import rewrite
 from graphprune.count import count
 from graphprune.coupling import kept_parameters
-from graphprune.frontends.onnx import trace
+from graphprune.frontends.onnx.trace import trace
 from graphprune.plan import Plan
 from graphprune.runtime import feeds, session
 from graphprune.verification.verify import integer_limits, verify

@@ -8,7 +8,7 @@ from checks import Coupled, check_plan, coupled
 from onnx import TensorProto, helper
 from onnx_models import Net, initializer, node
 
-from graphprune.backends.onnx import rewrite
+from graphprune.backends.onnx.rewrite import rewrite
 
 
 def entry(key: str, value: str) -> onnx.StringStringEntryProto:

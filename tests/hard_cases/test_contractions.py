@@ -6,7 +6,7 @@ import pytest
 from checks import check_equivalence
 from onnx_models import Net
 
-from graphprune.backends.onnx import rewrite
+from graphprune.backends.onnx.rewrite import rewrite
 from graphprune.verification.verify import verify
 
 

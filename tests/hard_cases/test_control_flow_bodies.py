@@ -25,10 +25,10 @@ from bodies import (
 from checks import Coupled, assert_same_outputs, coupled, make_plan
 from onnx import TensorProto, helper, numpy_helper
 
-from graphprune.backends.onnx import rewrite
+from graphprune.backends.onnx.rewrite import rewrite
 from graphprune.count import count
 from graphprune.coupling import couple, kept_parameters
-from graphprune.frontends.onnx import trace
+from graphprune.frontends.onnx.trace import trace
 from graphprune.pipeline.run import prune
 from graphprune.plan import Plan
 

@@ -9,7 +9,7 @@ from checks import check_equivalence, check_plan, coupled
 from onnx import TensorProto, numpy_helper
 from onnx_models import Net, initializer, ops_of
 
-from graphprune.backends.onnx import rewrite
+from graphprune.backends.onnx.rewrite import rewrite
 from graphprune.verification.verify import verify
 
 

@@ -10,9 +10,9 @@ from checks import check_equivalence, coupled
 from onnx import TensorProto, helper
 from onnx_models import Net, node
 
-from graphprune.backends.onnx import rewrite
+from graphprune.backends.onnx.rewrite import rewrite
 from graphprune.count import count
-from graphprune.frontends.onnx import trace
+from graphprune.frontends.onnx.trace import trace
 
 Layer = Callable[[Net, str], str]
 

@@ -12,7 +12,7 @@ from bodies import BOOL, Feeds, Weights, body, check, check_plan, function, ints
 from checks import Coupled, assert_same_outputs, coupled, make_plan
 from onnx import helper
 
-from graphprune.backends.onnx import rewrite
+from graphprune.backends.onnx.rewrite import rewrite
 from graphprune.errors import ModelError
 from graphprune.pipeline.run import prune
 from graphprune.plan import Plan

@@ -13,10 +13,10 @@ from fuzzing_models import in_ci, inputs_at, nightly
 from hypothesis import given, note
 from onnx import printer
 
-from graphprune.backends.onnx import rewrite
+from graphprune.backends.onnx.rewrite import rewrite
 from graphprune.count import count
 from graphprune.coupling import kept_parameters
-from graphprune.frontends.onnx import trace
+from graphprune.frontends.onnx.trace import trace
 from graphprune.runtime import Feeds, feeds
 from graphprune.verification.verify import integer_limits
 

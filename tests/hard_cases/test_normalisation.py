@@ -10,9 +10,9 @@ import pytest
 from checks import check_equivalence, check_plan, coupled, make_plan
 from onnx_models import Net, attribute, initializer, node
 
-from graphprune.backends.onnx import rewrite
+from graphprune.backends.onnx.rewrite import rewrite
 from graphprune.count import count
-from graphprune.frontends.onnx import trace
+from graphprune.frontends.onnx.trace import trace
 from graphprune.runtime import session
 from graphprune.verification.verify import verify
 

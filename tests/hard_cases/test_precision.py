@@ -170,7 +170,7 @@ def test_pruned_is_masked_in_every_precision(way: str, kind: str) -> None:
 
 
 def _sorted(model: onnx.ModelProto) -> onnx.ModelProto:
-    from graphprune.frontends.check import checked
+    from graphprune.frontends.files.check import checked
 
     return checked(model, "model")[0]
 

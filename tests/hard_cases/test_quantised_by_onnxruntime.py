@@ -14,7 +14,7 @@ import pytest
 from checks import Coupled, coupled, make_plan
 from onnx_models import Net, ops_of
 
-from graphprune.backends.onnx import rewrite
+from graphprune.backends.onnx.rewrite import rewrite
 from graphprune.budget import Budget
 from graphprune.runtime import feeds
 from graphprune.scores import Scores

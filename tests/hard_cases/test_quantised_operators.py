@@ -13,7 +13,7 @@ from onnx import TensorProto
 from onnx_models import attribute, node
 from quantised import CONTRIB, QNet, Stored, check_plan, check_quantised
 
-from graphprune.backends.onnx import rewrite
+from graphprune.backends.onnx.rewrite import rewrite
 from graphprune.codes import Codes
 from graphprune.runtime import feeds, session
 from graphprune.verification.verify import verify

@@ -10,11 +10,11 @@ from checks import Coupled, coupled, make_plan
 from numpy.typing import NDArray
 from quantised import CONTRIB, QNet, plain_macs
 
-from graphprune.backends.onnx import rewrite
+from graphprune.backends.onnx.rewrite import rewrite
 from graphprune.codes import Codes
 from graphprune.count import count
 from graphprune.coupling import kept_parameters
-from graphprune.frontends.onnx import trace
+from graphprune.frontends.onnx.trace import trace
 from graphprune.plan import Plan
 from graphprune.runtime import feeds, session
 from graphprune.verification.verify import verify

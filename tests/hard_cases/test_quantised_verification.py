@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 from quantised import CONTRIB, QNet
 
-from graphprune.backends.onnx import rewrite
+from graphprune.backends.onnx.rewrite import rewrite
 from graphprune.errors import VerificationError
 from graphprune.runtime import feeds, session
 from graphprune.verification.unrounded import rounds, unrounded

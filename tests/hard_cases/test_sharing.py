@@ -8,9 +8,9 @@ from checks import assert_same_outputs, check_equivalence, check_plan, coupled, 
 from onnx import TensorProto, helper
 from onnx_models import Net, initializer, node
 
-from graphprune.backends.onnx import rewrite
+from graphprune.backends.onnx.rewrite import rewrite
 from graphprune.count import count
-from graphprune.frontends.onnx import trace
+from graphprune.frontends.onnx.trace import trace
 
 
 def test_a_weight_used_twice_ties_both_places() -> None:

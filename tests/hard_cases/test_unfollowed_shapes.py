@@ -11,7 +11,7 @@ from checks import PLANS, coupled, make_plan
 from onnx import TensorProto, helper
 from onnx_models import Net
 
-from graphprune.backends.onnx import rewrite
+from graphprune.backends.onnx.rewrite import rewrite
 from graphprune.verification.verify import verify
 
 

@@ -11,7 +11,7 @@ from onnx import TensorProto, numpy_helper
 from onnx_models import Net
 
 from graphprune.coupling import couple, kept_parameters
-from graphprune.frontends.onnx import trace
+from graphprune.frontends.onnx.trace import trace
 from graphprune.graph import Graph
 from graphprune.groups import Groups
 from graphprune.plan import Plan

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from graphprune.errors import GraphpruneError
-from graphprune.frontends.load import load
+from graphprune.frontends.files.load import load
 from graphprune.interpret import from_torch, run, to_torch
 
 FOLDER = "GRAPHPRUNE_EXPORTS"

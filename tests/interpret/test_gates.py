@@ -11,7 +11,7 @@ from gated_nets import MODELS, activations, opened, outer_product, plan_at_rando
 from models import mlp, residual_cnn
 from torch import Tensor, fx, nn
 
-from graphprune.backends.onnx import rewrite
+from graphprune.backends.onnx.rewrite import rewrite
 from graphprune.errors import ModelError
 from graphprune.graph import Graph
 from graphprune.groups import Group, Groups

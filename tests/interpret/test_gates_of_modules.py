@@ -11,9 +11,9 @@ from graphprune.passes.fisher import Fisher
 from graphprune.passes.taylor import Taylor
 from torch import Tensor, nn
 
-from graphprune.backends.fx import rewrite_graph
+from graphprune.backends.fx.rewrite import rewrite_graph
 from graphprune.coupling import couple
-from graphprune.frontends.fx import trace
+from graphprune.frontends.fx.trace import trace
 from graphprune.interpret.differentiable import differentiable, input_specs
 from graphprune.interpret.gates import insert_gates
 from graphprune.plan import Plan

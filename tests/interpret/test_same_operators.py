@@ -8,7 +8,7 @@ import pytest
 from onnx_models import Net
 
 from graphprune.errors import ModelError
-from graphprune.frontends.onnx_ops import CONTRIB, OPS
+from graphprune.frontends.onnx.ops import CONTRIB, OPS
 from graphprune.interpret import to_torch
 from graphprune.interpret.registry import is_registered
 

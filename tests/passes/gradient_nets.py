@@ -13,7 +13,7 @@ from onnx import numpy_helper
 from onnx_models import Net
 
 from graphprune.coupling import couple
-from graphprune.frontends.onnx import trace
+from graphprune.frontends.onnx.trace import trace
 from graphprune.graph import Graph
 from graphprune.groups import Groups
 from graphprune.interpret import from_torch, run, to_torch

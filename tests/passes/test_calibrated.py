@@ -18,7 +18,7 @@ from onnx_models import Net
 
 from graphprune.coupling import couple, couple_like
 from graphprune.errors import UsageError
-from graphprune.frontends.onnx import trace
+from graphprune.frontends.onnx.trace import trace
 from graphprune.plan import Plan
 from graphprune.repair.calibrated import Calibrated
 from graphprune.repair.columnwise import saliencies
@@ -155,7 +155,7 @@ def missed(model: onnx.ModelProto, small: onnx.ModelProto, x: Batch) -> float:
 @pytest.mark.parametrize("kind", ALL)
 @pytest.mark.parametrize("update", ["bias", "least-squares"])
 def test_updates_lower_the_error_on_other_samples(kind: type[Calibrated], update: Any) -> None:
-    from graphprune.backends.onnx import rewrite
+    from graphprune.backends.onnx.rewrite import rewrite
     from graphprune.budget import Budget
     from graphprune.solver.solve import solve
 
@@ -246,7 +246,7 @@ def test_own_options() -> None:
 
 def test_magnitude_and_repair() -> None:
     """Repair follows any method: here one that has seen no data."""
-    from graphprune.backends.onnx import rewrite
+    from graphprune.backends.onnx.rewrite import rewrite
     from graphprune.budget import Budget
     from graphprune.repair import repair
     from graphprune.solver.solve import solve

@@ -15,7 +15,7 @@ from onnx_models import Net
 
 from graphprune.coupling import couple, couple_like
 from graphprune.errors import UsageError
-from graphprune.frontends.onnx import trace
+from graphprune.frontends.onnx.trace import trace
 from graphprune.graph import Graph
 from graphprune.groups import Groups
 from graphprune.plan import Plan
@@ -55,7 +55,7 @@ def plan_of(groups: Groups, part: float = 0.5, seed: int = 0) -> Plan:
 
 
 def pruned(graph: Graph, groups: Groups, plan: Plan) -> onnx.ModelProto:
-    from graphprune.backends.onnx import rewrite
+    from graphprune.backends.onnx.rewrite import rewrite
 
     own = couple_like(groups, graph)
     return rewrite(graph, replace(plan, fingerprint=own.fingerprint), own)

@@ -11,7 +11,7 @@ from torch import nn
 
 import graphprune as gp
 from graphprune.coupling import couple, couple_like
-from graphprune.frontends.fx import trace
+from graphprune.frontends.fx.trace import trace
 from graphprune.plan import Plan
 from graphprune.repair import repair
 

@@ -24,7 +24,7 @@ from sizes import elsewhere, input_sizes
 from graphprune.budget import Budget
 from graphprune.coupling import couple, parameter_dims
 from graphprune.errors import BudgetError, GraphpruneError
-from graphprune.frontends.onnx import trace
+from graphprune.frontends.onnx.trace import trace
 from graphprune.graph import Graph
 from graphprune.groups import Groups
 from graphprune.layout import kept_by

@@ -1,0 +1,1 @@
+"""A plan becomes a smaller captured graph of ATen operators."""

@@ -1,0 +1,1 @@
+"""A plan becomes the user's own torch module, smaller."""

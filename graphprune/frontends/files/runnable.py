@@ -1,0 +1,117 @@
+"""Does onnxruntime take the model at all? Asked of a copy without weights, which is quick."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from ...errors import GraphpruneError, ModelError
+from .tensors import constant_tensor, is_large, without_bytes
+
+if TYPE_CHECKING:
+    from onnx import ModelProto, TensorProto
+
+NOISE = re.compile(
+    r"^\[ONNXRuntimeError\] : \d+ : \w+ : "  # its own heading
+    r"|/onnxruntime_src/\S+:\d+ "  # the file and line in its source
+    r"|(?:void )?onnxruntime::[^\"]*?\) (?=[A-Z])"  # the signature of the function
+)
+
+
+class Runnable:
+    """A context in which work on a model that onnxruntime cannot run ends with that as its ModelError.
+
+    It is only asked when the work fails, or at the end if ``always``: whoever runs the model anyway need not ask.
+    """
+
+    def __init__(self, model: ModelProto, where: str, *, always: bool = False) -> None:
+        self.model, self.where, self.always = model, where, always
+
+    def __enter__(self) -> Runnable:
+        """Begin the work."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        """Ask onnxruntime, unless the work succeeded or was interrupted."""
+        if (kind is None and not self.always) or (kind is not None and not issubclass(kind, Exception)):
+            return
+        if isinstance(error, MemoryError):
+            hint = "give smaller sizes with --input-shape, if they can change"
+            message = f"there is not enough memory for it: {error}"
+            raise ModelError("out-of-memory", message, where=self.where, hint=hint) from error
+        words = objection(self.model, run=kind is not None and not issubclass(kind, GraphpruneError))
+        if words is not None:
+            hint = "check that it runs by itself; custom operators and other devices than the CPU are not supported"
+            message = f"onnxruntime cannot run the model: {words}"
+            raise ModelError("model-does-not-run", message, where=self.where, hint=hint)
+
+
+def objection(model: ModelProto, *, run: bool = False) -> str | None:
+    """Return what onnxruntime says against a model, None if nothing; ``run`` also runs it, on random inputs.
+
+    The copy without weights costs a few per cent of the real session. What it objects to is asked of the model itself.
+    """
+    from ...runtime import RUNTIME_ERRORS, session
+
+    try:
+        session(weights_as_inputs(model), optimise=False)
+    except RUNTIME_ERRORS:
+        try:
+            session(model)
+        except RUNTIME_ERRORS as error:
+            return said(error)
+    return _failure(model) if run else None
+
+
+def _failure(model: ModelProto) -> str | None:
+    """Return what onnxruntime says when it runs the model at its smallest sizes, None if it does run."""
+    from ...runtime import RUNTIME_ERRORS, feeds, session
+
+    sizes = {i.name: [max(d.dim_value, 1) for d in i.type.tensor_type.shape.dim] for i in model.graph.input}
+    try:
+        session(model, optimise=False).run(None, feeds(model, sizes, 0))
+    except RUNTIME_ERRORS as error:
+        return said(error)
+    except (KeyError, MemoryError) as error:  # an element type that does not exist; too large
+        return said(error)
+    return None
+
+
+def said(error: Exception) -> str:
+    """Return onnxruntime's message in one line, without the names of its functions."""
+    words = " ".join(NOISE.sub("", str(error)).split())
+    return words if len(words) < 300 else f"{words[:300]} ..."
+
+
+def weights_as_inputs(model: ModelProto, chosen: Callable[[TensorProto], bool] = is_large) -> ModelProto:
+    """Copy a model with its large weights turned into inputs of the same names, types and shapes."""
+    from onnx import helper
+
+    light = without_bytes(model, chosen)
+    large = dict(_chosen(model, chosen))
+    for k in reversed(range(len(light.graph.initializer))):
+        if light.graph.initializer[k].name in large:
+            del light.graph.initializer[k]
+    for k in reversed(range(len(light.graph.node))):
+        node = light.graph.node[k]
+        if node.op_type == "Constant" and node.output[0] in large:
+            del light.graph.node[k]
+    known = {value.name for value in light.graph.input}
+    light.graph.input.extend(
+        helper.make_tensor_value_info(name, tensor.data_type, list(tensor.dims))
+        for name, tensor in large.items()
+        if name not in known
+    )
+    return light
+
+
+def _chosen(model: ModelProto, chosen: Callable[[TensorProto], bool]) -> Iterator[tuple[str, TensorProto]]:
+    yield from ((t.name, t) for t in model.graph.initializer if chosen(t))
+    for node in model.graph.node:
+        tensor = constant_tensor(node)
+        if tensor is not None and chosen(tensor):
+            yield node.output[0], tensor

@@ -1,0 +1,1 @@
+"""An ONNX model becomes a graph."""
