@@ -9,8 +9,10 @@ batches takes longer than the arithmetic.
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 import math
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,8 +58,44 @@ class Run:
 def tune(
     module: nn.Module, run: Run, *, epochs: int, seed: int, lr: float = TUNED["lr"], batch_size: int | None = None
 ) -> nn.Module:
-    """Return a copy trained on labels, as TUNED says unless told otherwise; the order of the samples is the seed's."""
-    tuned, size = copy.deepcopy(module).train(), batch_size or run.pick(TUNED["batch_size"], 20)
+    """Return a copy trained on labels, as TUNED says unless told otherwise; the order of the samples is the seed's.
+
+    It is kept in the cache under everything that it follows from: a run that was broken off goes on from there.
+    """
+    tuned, size = copy.deepcopy(module), batch_size or run.pick(TUNED["batch_size"], 20)
+    path = (
+        run.cache / f"tuned-{_digest(module, run.data.digest, len(run.data.train), epochs, seed, lr, size)}.safetensors"
+    )
+    if not path.exists():
+        _tune(tuned.train(), run, epochs, seed, lr, size)
+        _save(tuned, path, {})
+    from safetensors.torch import load_file
+
+    tuned.load_state_dict(load_file(path))
+    return tuned.eval()
+
+
+def _digest(module: nn.Module, *settings: object) -> str:
+    """Name what a training starts from: the kind of network, its tensors and the settings."""
+    whole = hashlib.sha256(repr((type(module).__name__, settings)).encode())
+    for name, tensor in module.state_dict().items():
+        whole.update(f"{name}{tuple(tensor.shape)}".encode())
+        whole.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return whole.hexdigest()[:16]
+
+
+def _save(module: nn.Module, path: Path, told: dict[str, Any]) -> None:
+    """Write a module's tensors, all or nothing."""
+    from safetensors.torch import save_file
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(f".{os.getpid()}.part")
+    save_file(module.state_dict(), part, metadata={"training": json.dumps(told)})
+    part.replace(path)
+
+
+def _tune(tuned: nn.Module, run: Run, epochs: int, seed: int, lr: float, size: int) -> None:
+    """Train in place."""
     images, labels = run.data.train.images, run.data.train.labels
     steps, random = epochs * math.ceil(len(labels) / size), torch.Generator().manual_seed(seed)
     optimiser = _optimiser(tuned)
@@ -68,7 +106,6 @@ def tune(
             nn.functional.cross_entropy(tuned(images[chosen]), labels[chosen]).backward()
             optimiser.step()
             schedule.step()
-    return tuned.eval()
 
 
 def _optimiser(module: nn.Module) -> torch.optim.Optimizer:
@@ -111,15 +148,10 @@ def dense(run: Run, name: str, seed: int, *, select: bool = False) -> nn.Module:
 
 
 def _train(run: Run, net: Net, seed: int, path: Path) -> None:
-    from safetensors.torch import save_file
-
     epochs = run.dense_epochs(net.name)
     chosen = DENSE | {"batch_size": run.batch}
     made, arrays = fresh(net.make(), seed), run.data.train.arrays
     trained, _ = gp.finetune(made, data=arrays, labels="labels", epochs=epochs, seed=seed, holdout=0, **chosen)
     assert isinstance(trained, nn.Module)
     told = {"net": net.name, "data": run.data.name, "epochs": epochs, "seed": seed, **chosen}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    save_file(trained.state_dict(), part, metadata={"training": json.dumps(told)})
-    part.replace(path)
+    _save(trained, path, told)

@@ -28,6 +28,11 @@ class Recipe:
     gate_rate: float = 3e-2
     further: int = 10
 
+    def stamp(self, run: Run) -> str:
+        """Return what tells a training apart from others of the same network and seed."""
+        sizes = run.pick(self.epochs, 2), run.pick(self.batch, 20), run.pick(self.strength), self.rate, self.gate_rate
+        return "-".join([run.data.digest, *map(str, sizes)])
+
     def words(self, run: Run) -> str:
         return (
             f"{run.pick(self.epochs, 2)} epochs in batches of {run.pick(self.batch, 20)}, rates {self.rate:g} and "
@@ -39,14 +44,15 @@ class Recipe:
 def pruned(run: Run, recipe: Recipe, seed: int) -> nn.Module:
     """Return the dense network after training with gates, without the units of log alpha 0 and less.
 
-    The inputs that are chosen are the model's own, or elements of a flattened map (``nets.py``).
+    The inputs that are chosen are the model's own, or elements of a flattened map (``nets.py``). What was trained is
+    kept in the cache: a run that was broken off goes on from there.
     """
     net = recipe.net
     pixels, inner = net.units[0] == "select", "select" in net.units[1:]
     method = VIB(
         data=run.data.train.arrays, labels="labels", gate_inputs=pixels, epochs=run.pick(recipe.epochs, 2),
         kl=run.pick(recipe.strength) / len(run.data.train), batch_size=run.pick(recipe.batch, 20), lr=recipe.rate,
-        gate_lr=recipe.gate_rate, holdout=0.0, seed=seed,
+        gate_lr=recipe.gate_rate, holdout=0.0, seed=seed, checkpoint=run.cache / f"vib-{net.name}-{recipe.stamp(run)}-{seed}",
     )  # fmt: skip
     module = dense(run, net.name, seed, select=inner)
     small, _ = gp.prune(module, example_inputs=run.data.train.images[:2], method=method)
