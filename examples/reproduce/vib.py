@@ -52,7 +52,8 @@ def pruned(run: Run, recipe: Recipe, seed: int) -> nn.Module:
     method = VIB(
         data=run.data.train.arrays, labels="labels", gate_inputs=pixels, epochs=run.pick(recipe.epochs, 2),
         kl=run.pick(recipe.strength) / len(run.data.train), batch_size=run.pick(recipe.batch, 20), lr=recipe.rate,
-        gate_lr=recipe.gate_rate, holdout=0.0, seed=seed, checkpoint=run.cache / f"vib-{net.name}-{recipe.stamp(run)}-{seed}",
+        gate_lr=recipe.gate_rate, holdout=0.0, seed=seed,
+        checkpoint=run.cache / f"vib-{net.name}-{recipe.stamp(run)}-{seed}",
     )  # fmt: skip
     module = dense(run, net.name, seed, select=inner)
     small, _ = gp.prune(module, example_inputs=run.data.train.images[:2], method=method)
