@@ -15,7 +15,7 @@ from onnx import TensorProto, helper
 
 from .errors import ModelError
 from .frontends.files.mapped import array_of, is_mapped
-from .frontends.files.runnable import weights_as_inputs
+from .frontends.files.tensors import weights_as_inputs
 from .upcast import BFLOAT, computes_in, in_float32, stores
 from .upcast import HALVES as HALF_TYPES
 

@@ -28,7 +28,7 @@ class Fisher:
     """Score a unit by the second-order change of the loss, from the gradients of single samples.
 
     ``form="group"``: 1/(2N) sum over samples n of (sum over places of dL_n/dm)^2, m the mask that multiplies the unit
-    wherever it is summed over (see ``graphprune.interpret.gate_sites``). What the places do to each other is counted.
+    wherever it is summed over (see ``graphprune.sites``). What the places do to each other is counted.
 
     ``form="diagonal"``: 1/2 sum over all weights w tied to the unit of F_w w^2, with F_w the mean of (dL_n/dw)^2: what
     weights do to each other is not counted. Running statistics are no weights.

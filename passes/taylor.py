@@ -29,7 +29,7 @@ class Taylor:
 
     ``form="gate"`` differentiates a gate that multiplies the unit at all its places. ``at="consumers"`` puts it where
     the unit is summed over, so that closing it is removal exactly, whatever lies between; ``at="producers"`` where the
-    unit is made, which is the paper's definition; see ``graphprune.interpret.gate_sites``. They agree as long as what
+    unit is made, which is the paper's definition; see ``graphprune.sites``. They agree as long as what
     lies between is positively homogeneous (ReLU, pooling, not sigmoid).
 
     ``form="weight"`` takes E_batch[(sum of w * dL/dw)^2] over the weights that make the unit, bias included, and never

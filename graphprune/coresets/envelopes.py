@@ -13,10 +13,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..gate_sites import Site, consumers
 from ..graph import Array, Graph, Node
 from ..groups import Groups
 from ..scores import FloatArray
+from ..sites.consumers import consumers
+from ..sites.site import Site
 from ..weights import slice_sums
 from .activations import plain
 from .attributes import constant

@@ -11,10 +11,10 @@ import numpy as np
 from ..families.pattern import letters, parse, spread
 from ..folding.operands import Use
 from ..folding.slices import letters_of
-from ..gate_sites import Factor, Site
 from ..graph import Array
 from ..groups import IntArray
 from ..scores import FloatArray
+from ..sites.site import Factor, Site
 from .stored import Stored
 
 Kernel = Literal["sum", "max"]

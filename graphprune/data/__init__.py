@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from .objects import specs_of_arrays
 from .opening import load_function, open_samples
 from .preprocess import Preprocess
 from .samples import Batch, Samples, Source
 from .share import Share
-from .spec import InputSpec, specs_of_arrays, specs_of_model
+from .spec import InputSpec, specs_of_model
 
 __all__ = [
     "Batch",

@@ -53,6 +53,20 @@ def _no_numbers(value: object, where: str) -> UsageError:
     return UsageError("data-not-numbers", words, where=where, hint=f"give {KINDS}")
 
 
+def specs_of_arrays(inputs: Mapping[str, Any] | Sequence[Any], names: Sequence[str] = ()) -> tuple[InputSpec, ...]:
+    """Return what a module wants, from example inputs (tensors or arrays with a leading batch axis of any size).
+
+    ``names`` are those of a sequence's entries, by default "0", "1", ... All axes but the batch are as in the example.
+    """
+    if isinstance(inputs, Mapping):
+        pairs = list(inputs.items())
+    else:
+        known = [*names[: len(inputs)], *map(str, range(len(names), len(inputs)))]
+        pairs = list(zip(known, inputs, strict=True))
+    arrays = {name: to_array(value, f"example input {name!r}") for name, value in pairs}
+    return tuple(InputSpec(n, a.dtype, (None, *a.shape[1:]) if a.ndim else ()) for n, a in arrays.items())
+
+
 def by_name(item: Any, specs: Sequence[InputSpec], where: str, decode: Decode | None = None) -> dict[str, Array]:
     """Return the arrays of a sample or batch by name; a tuple has the inputs in order and perhaps the label.
 

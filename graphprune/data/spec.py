@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -67,22 +67,6 @@ def _spec(value: ValueInfoProto) -> InputSpec:
         return InputSpec(value.name, dtype)
     sizes = (d.dim_value if d.HasField("dim_value") and d.dim_value > 0 else None for d in kind.shape.dim)
     return InputSpec(value.name, dtype, tuple(sizes))
-
-
-def specs_of_arrays(inputs: Mapping[str, Any] | Sequence[Any], names: Sequence[str] = ()) -> tuple[InputSpec, ...]:
-    """Return what a module wants, from example inputs (tensors or arrays with a leading batch axis of any size).
-
-    ``names`` are those of a sequence's entries, by default "0", "1", ... All axes but the batch are as in the example.
-    """
-    from .objects import to_array
-
-    if isinstance(inputs, Mapping):
-        pairs = list(inputs.items())
-    else:
-        known = [*names[: len(inputs)], *map(str, range(len(names), len(inputs)))]
-        pairs = list(zip(known, inputs, strict=True))
-    arrays = {name: to_array(value, f"example input {name!r}") for name, value in pairs}
-    return tuple(InputSpec(n, a.dtype, (None, *a.shape[1:]) if a.ndim else ()) for n, a in arrays.items())
 
 
 def batch_size(specs: Sequence[InputSpec]) -> int | None:

@@ -7,8 +7,9 @@ the same. ONNX models and torch modules are treated alike; nothing here imports 
 from __future__ import annotations
 
 from .batch_norm import batch_norm_folded
-from .constants import Constant, constants_left, with_constants
+from .constants import constants_left, with_constants
 from .consumers import Consumer, Consumers, consumers_of, with_consumers
+from .offsets import Constant
 from .producers import Producer, Producers, producers_of
 from .rows import scaled_at_producers
 from .scaling import scaled

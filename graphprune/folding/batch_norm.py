@@ -12,9 +12,9 @@ import numpy as np
 
 from ..families.pattern import Token, parse, spread
 from ..frontends.onnx.trace import OnnxSource
-from ..gate_sites import from_inputs
 from ..graph import Array, Graph
 from ..scores import FloatArray
+from ..sites.site import from_inputs
 from .operands import Operands, is_floating
 from .operators import number
 from .slices import letters_of

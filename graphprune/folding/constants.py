@@ -8,36 +8,22 @@ it differs at the border, but still not by input.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ModelError, UsageError
 from ..frontends.onnx.trace import OnnxSource
-from ..gate_sites import sites_of
 from ..graph import Array, Graph
 from ..groups import Groups
+from ..sites import sites_of
+from .offsets import Borders, Constant
 from .rows import made_elsewhere, rows_are_zero
 from .scaling import along_axis
 
-Borders = Literal["exact", "interior"]
 NEGLIGIBLE = 1e-5
 """Differences between two runs, over the largest value, that are rounding."""
-
-
-@dataclass(frozen=True)
-class Constant:
-    """What is always added to the data at input ``position`` of node ``node``.
-
-    ``value`` broadcasts to the input's shape; it must have one entry along axes whose size follows the model's input,
-    and along the batch.
-    """
-
-    node: int
-    position: int
-    value: Array
 
 
 def constants_left(graph: Graph, groups: Groups, removed: Mapping[str, NDArray[Any]]) -> tuple[Constant, ...]:

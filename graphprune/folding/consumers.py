@@ -9,10 +9,11 @@ import numpy as np
 
 from ..errors import UsageError
 from ..families.pattern import letters, parse, spread
-from ..gate_sites import Site, sites_of
 from ..graph import Array, Graph
 from ..groups import Group, Groups
 from ..scores import FloatArray
+from ..sites import sites_of
+from ..sites.site import Site
 from .operands import Operand, Operands, Use, is_floating, other_operands
 from .operators import number
 from .slices import Slices, places, slices_of

@@ -4,18 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Literal
 
 import numpy as np
 
 from ..errors import ModelError
 from ..graph import Array, Graph
 
-if TYPE_CHECKING:
-    from .constants import Borders, Constant
-
+Borders = Literal["exact", "interior"]
 EQUAL = 1e-5
 """Differences along an axis, over the largest value, that are rounding of sums in float32."""
+
+
+@dataclass(frozen=True)
+class Constant:
+    """What is always added to the data at input ``position`` of node ``node``.
+
+    ``value`` broadcasts to the input's shape; it must have one entry along axes whose size follows the model's input,
+    and along the batch.
+    """
+
+    node: int
+    position: int
+    value: Array
 
 
 @dataclass(frozen=True)

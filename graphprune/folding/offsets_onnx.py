@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import onnx
@@ -12,13 +12,10 @@ from onnx import helper, numpy_helper
 from ..frontends.onnx.trace import OnnxSource
 from ..graph import Array, Graph
 from ..runtime import session
-from .offsets import Offset, not_foldable, offsets_of
+from .offsets import Borders, Constant, Offset, not_foldable, offsets_of
 from .onnx_copy import WITH_BIAS, OnnxCopy
 from .operands import Operands, is_floating
 from .operators import number
-
-if TYPE_CHECKING:
-    from .constants import Borders, Constant
 
 
 def with_offsets(graph: Graph, constants: Sequence[Constant], borders: Borders) -> Graph:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,13 +12,10 @@ from ..backends.fx.masked import ORDER
 from ..frontends.fx.context import op_name, parameters_of
 from ..frontends.fx.trace import TorchSource, array_of
 from ..graph import Array, Graph
-from .offsets import Offset, not_foldable, offsets_of
+from .offsets import Borders, Constant, Offset, not_foldable, offsets_of
 from .operands import Operands
 from .operators import number
 from .torch_copy import TorchCopy
-
-if TYPE_CHECKING:
-    from .constants import Borders, Constant
 
 
 def with_offsets(graph: Graph, constants: Sequence[Constant], borders: Borders) -> Graph:

@@ -13,8 +13,8 @@ from functools import cached_property
 import numpy as np
 
 from ..families.pattern import parse, spread
-from ..gate_sites import Site, last_letter
 from ..graph import Array, Graph, Node
+from ..sites.site import Site, last_letter
 
 OUTPUT_OF_MODEL = -1
 """Stands for the node where a stored tensor is an output of the model."""

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..families.pattern import parse, spread
-from ..gate_producers import own_axes
-from ..gate_sites import OUTPUT, Factor, factors_of, from_inputs, letter_size
 from ..graph import Graph, Node
 from ..groups import Group, Groups
 from ..layout import Layout
 from ..scores import FloatArray
+from ..sites.producers import own_axes
+from ..sites.site import OUTPUT, Factor, factors_of, from_inputs, letter_size
 from .operands import Operands, is_floating
 from .operators import number
 from .slices import Slices, places, slices_of

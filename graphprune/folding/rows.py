@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from ..errors import ModelError
 from ..families.pattern import parse, spread
-from ..gate_producers import own_axes
-from ..gate_sites import OUTPUT, Site, factors_of, from_inputs, letter_size
 from ..graph import Graph
 from ..groups import Groups
 from ..scores import FloatArray
+from ..sites.producers import own_axes
+from ..sites.site import OUTPUT, Site, factors_of, from_inputs, letter_size
 from .batch_norm import spread_over
 from .operands import Operands
 from .scaling import along_axis, checked_scales

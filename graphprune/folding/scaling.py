@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 
 from ..errors import ModelError, UsageError
 from ..frontends.onnx.trace import OnnxSource
-from ..gate_sites import Site, sites_of
 from ..graph import Array, Graph
 from ..groups import Groups
 from ..scores import FloatArray
+from ..sites import sites_of
+from ..sites.site import Site
 from .operands import Operand, Operands, Use, is_floating, other_operands
 from .upstream import folded_upstream
 from .values import product

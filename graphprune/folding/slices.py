@@ -9,10 +9,10 @@ from math import prod
 import numpy as np
 
 from ..families.pattern import Token
-from ..gate_sites import Factor
 from ..graph import Array
 from ..groups import IntArray
 from ..scores import FloatArray
+from ..sites.site import Factor
 from .operands import Use
 
 

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..families.pattern import parse, spread
-from ..gate_sites import Site, from_inputs
 from ..graph import Graph, Node
 from ..scores import FloatArray
+from ..sites.site import Site, from_inputs
 from .batch_norm import spread_over
 from .operands import Operands, is_floating, moved_by, moves
 from .operators import arguments

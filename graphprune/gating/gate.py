@@ -1,6 +1,6 @@
 """What a noise gate is: VIBNet's and SBP's are two of them, and one trainer serves both.
 
-A gate belongs to a group. It multiplies the group's units wherever they are summed over (``interpret.gate_sites``), by
+A gate belongs to a group. It multiplies the group's units wherever they are summed over (``graphprune.sites``), by
 random values in training, by what they are on average afterwards.
 """
 

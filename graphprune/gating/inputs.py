@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from ..errors import UsageError
 from ..folding.operands import Operand, Operands, other_operands
 from ..folding.values import with_values
-from ..gate_sites import Factor, Site
 from ..graph import Graph, Node
 from ..groups import Group
 from ..scores import BoolArray, FloatArray
+from ..sites.site import Factor, Site
 
 INPUTS = "<inputs>"
 """The id of the group that stands for the features of the input; no group of a model has it."""

@@ -15,11 +15,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..families.pattern import letters, parse, spread
-from ..gate_producers import own_axes
-from ..gate_sites import OUTPUT, Factor, Site, factors_of, from_inputs, letter_size, sites_of
 from ..graph import Graph, Node
 from ..groups import Groups
 from ..layout import Layout
+from ..sites import sites_of
+from ..sites.producers import own_axes
+from ..sites.site import OUTPUT, Factor, Site, factors_of, from_inputs, letter_size
 
 FOLLOWING = ("norm", "spatial", "reshape", "transpose", "permutation", "select", "split", "expand", "reduce", "tile")
 """Families whose results are constants where their first input is, as long as no other input is data."""

@@ -10,9 +10,10 @@ import numpy as np
 
 from ..families.facts import Dim
 from ..folding.scaling import not_scalable
-from ..gate_sites import Site, from_inputs, sites_of
 from ..graph import Graph, Node
 from ..groups import Groups
+from ..sites import sites_of
+from ..sites.site import Site, from_inputs
 
 Counting = Literal["root", "all", "one"]
 COUNTINGS: tuple[Counting, ...] = ("root", "all", "one")

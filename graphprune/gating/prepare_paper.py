@@ -12,13 +12,13 @@ from ..errors import ModelError
 from ..folding import constants_left, scaled, scaled_at_producers, with_constants
 from ..folding.operators import arguments
 from ..frontends.onnx.trace import OnnxSource
-from ..gate_sites import sites_of
 from ..graph import Graph
 from ..groups import Groups
 from ..interpret.gates import insert_gates
 from ..plan import Plan
 from ..scores import BoolArray, FloatArray
 from ..scoring import Prepared, ScoringPass
+from ..sites import sites_of
 from .inputs import INPUTS, with_input_scales
 from .options import GateTraining
 from .paper import Placement, placed

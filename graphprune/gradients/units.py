@@ -10,9 +10,10 @@ import numpy as np
 from ..errors import ModelError, UsageError
 from ..graph import Graph
 from ..groups import Group, Groups, Member
-from ..interpret.gate_sites import Where, sites_of
 from ..interpret.gates import insert_gates
 from ..scores import FloatArray
+from ..sites import sites_of
+from ..sites.site import Where
 from .per_sample import Examples, Task, Variables
 from .tied_weights import Tied
 
@@ -53,7 +54,7 @@ def _check_producers(graph: Graph, groups: Groups) -> None:
 
 
 def weight_rows(task: Task, graph: Graph, groups: Groups) -> Iterator[Rows]:
-    """Yield sums of weight times derivative over the parameters that make each unit (see ``gate_producers``).
+    """Yield sums of weight times derivative over the parameters that make each unit (see ``sites``).
 
     A row for the mean over a batch, where the loss itself is differentiated, and one an example, where a probe is.
     Raises ModelError like ``gate_rows``, and where what makes a group is not trained (integers).

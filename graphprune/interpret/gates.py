@@ -1,7 +1,7 @@
 """Gates: one vector a group, multiplied into a torch module at every place where the group's units live.
 
-See ``gate_sites`` for the places. With a mask of zeros and ones as the vector the gated module computes what the model
-with the removed units' slices at zero computes, for every exact group; so its gradients are those of removal.
+See ``graphprune.sites`` for the places. With a mask of zeros and ones as the vector the gated module computes what the
+model with the removed units' slices at zero computes, for every exact group; so its gradients are those of removal.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from torch import Tensor, fx, nn
 from ..errors import ModelError
 from ..graph import Graph
 from ..groups import Group, Groups
-from .gate_sites import OUTPUT, Site, Where, sites_of
+from ..sites import sites_of
+from ..sites.site import OUTPUT, Site, Where
 
 OWN = "graphprune_gates"
 """The submodule of a gated module that holds the gates: ``graphprune_gates.0`` and so on, in graph order."""

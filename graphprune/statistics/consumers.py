@@ -8,9 +8,10 @@ from functools import partial
 
 from ..coresets.stored import Stored
 from ..folding.operands import Use, is_floating, moves
-from ..gate_sites import Site, consumers
 from ..graph import Graph
 from ..groups import Groups
+from ..sites.consumers import consumers
+from ..sites.site import Site
 from .biases import bias_of
 from .consumer import Consumer
 from .form import form_of

@@ -16,10 +16,10 @@ from graphprune.errors import ModelError
 from graphprune.graph import Graph
 from graphprune.groups import Group, Groups
 from graphprune.interpret import run, to_torch
-from graphprune.interpret.gate_sites import sites_of
 from graphprune.interpret.gates import Gated, Vector, insert_gates
 from graphprune.plan import Plan
 from graphprune.runtime import session
+from graphprune.sites import sites_of
 
 SEEDS = range(3)
 

@@ -7,7 +7,7 @@ from math import prod
 from typing import TYPE_CHECKING
 
 from ...errors import ModelError
-from .tensors import EXTERNAL, PLAIN, is_large, stored_tensors, subgraphs, without_bytes
+from .tensors import BITS, EXTERNAL, PLAIN, is_large, stored_tensors, subgraphs, without_bytes
 
 if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto, NodeProto
@@ -21,11 +21,6 @@ EXPERIMENTAL = frozenset({
     "ParametricSoftplus", "Scale", "ScaledTanh",
 })  # fmt: skip
 """Operators of ONNX' early days, without a schema."""
-BITS = {
-    1: 32, 2: 8, 3: 8, 4: 16, 5: 16, 6: 32, 7: 64, 9: 8, 10: 16, 11: 64, 12: 32, 13: 64, 14: 64, 15: 128, 16: 16,
-    17: 8, 18: 8, 19: 8, 20: 8, 21: 4, 22: 4, 23: 4, 24: 8, 25: 2, 26: 2,
-}  # fmt: skip
-"""Bits an element takes in ``raw_data``, by ``TensorProto.DataType``."""
 
 
 def check_model(model: ModelProto, where: str) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
-from .tensors import EXTERNAL
+from .tensors import BITS, EXTERNAL
 
 if TYPE_CHECKING:
     from ...graph import Array
@@ -105,8 +105,6 @@ def byte_count(tensor: TensorProto) -> int:
 
 def bytes_of_type(element: int, dims: Iterable[int]) -> int:
     """Return the bytes that a tensor of an element type (``TensorProto.DataType``) and these sizes takes in a file."""
-    from .check import BITS
-
     return -(-prod(dims) * BITS[element] // 8)
 
 

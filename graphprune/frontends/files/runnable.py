@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 from ...errors import GraphpruneError, ModelError
-from .tensors import constant_tensor, is_large, without_bytes
+from .tensors import weights_as_inputs
 
 if TYPE_CHECKING:
-    from onnx import ModelProto, TensorProto
+    from onnx import ModelProto
 
 NOISE = re.compile(
     r"^\[ONNXRuntimeError\] : \d+ : \w+ : "  # its own heading
@@ -85,33 +84,3 @@ def said(error: Exception) -> str:
     """Return onnxruntime's message in one line, without the names of its functions."""
     words = " ".join(NOISE.sub("", str(error)).split())
     return words if len(words) < 300 else f"{words[:300]} ..."
-
-
-def weights_as_inputs(model: ModelProto, chosen: Callable[[TensorProto], bool] = is_large) -> ModelProto:
-    """Copy a model with its large weights turned into inputs of the same names, types and shapes."""
-    from onnx import helper
-
-    light = without_bytes(model, chosen)
-    large = dict(_chosen(model, chosen))
-    for k in reversed(range(len(light.graph.initializer))):
-        if light.graph.initializer[k].name in large:
-            del light.graph.initializer[k]
-    for k in reversed(range(len(light.graph.node))):
-        node = light.graph.node[k]
-        if node.op_type == "Constant" and node.output[0] in large:
-            del light.graph.node[k]
-    known = {value.name for value in light.graph.input}
-    light.graph.input.extend(
-        helper.make_tensor_value_info(name, tensor.data_type, list(tensor.dims))
-        for name, tensor in large.items()
-        if name not in known
-    )
-    return light
-
-
-def _chosen(model: ModelProto, chosen: Callable[[TensorProto], bool]) -> Iterator[tuple[str, TensorProto]]:
-    yield from ((t.name, t) for t in model.graph.initializer if chosen(t))
-    for node in model.graph.node:
-        tensor = constant_tensor(node)
-        if tensor is not None and chosen(tensor):
-            yield node.output[0], tensor

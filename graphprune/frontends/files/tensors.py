@@ -16,6 +16,13 @@ PLAIN = frozenset({1, 2, 3, 6, 7, 8})
 """``AttributeProto.type`` of numbers and strings, single or in lists."""
 
 
+BITS = {
+    1: 32, 2: 8, 3: 8, 4: 16, 5: 16, 6: 32, 7: 64, 9: 8, 10: 16, 11: 64, 12: 32, 13: 64, 14: 64, 15: 128, 16: 16,
+    17: 8, 18: 8, 19: 8, 20: 8, 21: 4, 22: 4, 23: 4, 24: 8, 25: 2, 26: 2,
+}  # fmt: skip
+"""Bits an element takes in ``raw_data``, by ``TensorProto.DataType``."""
+
+
 def stored_tensors(model: ModelProto) -> Iterator[tuple[str, TensorProto]]:
     """Yield (key, tensor) for every stored tensor: initializers, attributes, subgraphs, functions; keys are unique.
 
@@ -161,3 +168,33 @@ def _growth(extra: int, *messages: Any) -> int:
 def _varint_size(value: int) -> int:
     """Bytes of a protobuf varint: seven bits each."""
     return max(1, -(-value.bit_length() // 7))
+
+
+def weights_as_inputs(model: ModelProto, chosen: Callable[[TensorProto], bool] = is_large) -> ModelProto:
+    """Copy a model with its large weights turned into inputs of the same names, types and shapes."""
+    from onnx import helper
+
+    light = without_bytes(model, chosen)
+    large = dict(_chosen(model, chosen))
+    for k in reversed(range(len(light.graph.initializer))):
+        if light.graph.initializer[k].name in large:
+            del light.graph.initializer[k]
+    for k in reversed(range(len(light.graph.node))):
+        node = light.graph.node[k]
+        if node.op_type == "Constant" and node.output[0] in large:
+            del light.graph.node[k]
+    known = {value.name for value in light.graph.input}
+    light.graph.input.extend(
+        helper.make_tensor_value_info(name, tensor.data_type, list(tensor.dims))
+        for name, tensor in large.items()
+        if name not in known
+    )
+    return light
+
+
+def _chosen(model: ModelProto, chosen: Callable[[TensorProto], bool]) -> Iterator[tuple[str, TensorProto]]:
+    yield from ((t.name, t) for t in model.graph.initializer if chosen(t))
+    for node in model.graph.node:
+        tensor = constant_tensor(node)
+        if tensor is not None and chosen(tensor):
+            yield node.output[0], tensor

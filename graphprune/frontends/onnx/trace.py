@@ -146,6 +146,11 @@ def _constants(graph: onnx.GraphProto) -> Iterator[tuple[str, TensorProto]]:
                 yield node.output[0], tensor
 
 
+def input_sizes(model: onnx.ModelProto, given: Mapping[str, Sequence[int]]) -> dict[str, Shape]:
+    """Return the sizes that a model's inputs are traced at; raises what ``trace`` raises for them."""
+    return _input_sizes(model, given)[0]
+
+
 def _input_sizes(
     model: onnx.ModelProto, given: Mapping[str, Sequence[int]]
 ) -> tuple[dict[str, Shape], dict[str, tuple[bool, ...]]]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from .branches import users_of
-from .families.pattern import letters, parse, spread
-from .gate_sites import OUTPUT, Site, factors_of, from_inputs, last_letter, letter_size
-from .graph import Graph, Node
-from .groups import Groups
-from .layout import Layout
+from ..branches import users_of
+from ..families.pattern import letters, parse, spread
+from ..graph import Graph, Node
+from ..groups import Groups
+from ..layout import Layout
+from .site import OUTPUT, Site, factors_of, from_inputs, last_letter, letter_size
 
 ADDITIVE = frozenset({"add", "sub"})
 LINEAR = frozenset({"mul", "div"})

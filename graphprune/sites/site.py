@@ -1,17 +1,4 @@
-"""Where the gates of a group stand: at its consumers or at its producers, read off the facts of coupling.
-
-**Consumers.** A removed unit is a term left out of every sum over its index, whatever value it had there: after a
-sigmoid that is not zero, behind a normalisation it is not what the producer made. So the gates multiply the data that
-goes into every contraction, along the letter it sums over. A path from a unit's producer to an output crosses exactly
-one of these places, the first sum; so zeros and ones are removal itself, and a gate's derivative at one is that of the
-true loss. VIBNet and SBP place theirs here as well (``shared/methods.md`` 2.4: after the activation).
-
-**Producers.** The gates multiply what makes the units: the output of every contraction or lookup that has the units on
-an axis of its own (a depthwise convolution passes them on, so it is none), bias included, and, where only
-normalisations with stored statistics and stored scales and offsets follow, what those make of it: multiplied before a
-batch norm, a gate of zero would leave beta and the running mean behind. This is Molchanov's definition (arXiv
-1906.10771), and equals the consumers' to first order as long as everything between is positively homogeneous.
-"""
+"""What a place for gates is, and which units the positions along its axis belong to."""
 
 from __future__ import annotations
 
@@ -21,11 +8,11 @@ from typing import Literal
 
 import numpy as np
 
-from .families.facts import Dim
-from .families.pattern import Operand, Token, parse, spread
-from .graph import Graph, Node
-from .groups import Groups, IntArray
-from .layout import Layout
+from ..families.facts import Dim
+from ..families.pattern import Operand, Token, parse, spread
+from ..graph import Graph, Node
+from ..groups import Groups, IntArray
+from ..layout import Layout
 
 Where = Literal["consumers", "producers"]
 OUTPUT = -1
@@ -58,15 +45,6 @@ class Site:
     parameters: tuple[str, ...] = ()
 
 
-def sites_of(graph: Graph, groups: Groups, where: Where = "consumers") -> tuple[Site, ...]:
-    """Return all places for gates, in graph order; between them they serve every group that a model has to sum over."""
-    if where == "producers":
-        from .gate_producers import producers
-
-        return tuple(producers(graph, groups))
-    return tuple(consumers(graph, groups))
-
-
 def from_inputs(graph: Graph) -> frozenset[str]:
     """Return the tensors that depend on what the model is fed, other than through shapes and types."""
     found = set(graph.inputs)
@@ -74,40 +52,6 @@ def from_inputs(graph: Graph) -> frozenset[str]:
         if any(n in found for n in (node.inputs[:1] if node.op == "CastLike" else node.inputs)):
             found.update(n for n in node.outputs if n not in graph.known)
     return frozenset(found)
-
-
-def consumers(graph: Graph, groups: Groups) -> Iterator[Site]:
-    """Yield the operands of contractions that carry units along the letter that is summed over."""
-    layout: Layout = groups.layout
-    data = from_inputs(graph)
-    for c in layout.facts.contractions:
-        node = graph.nodes[c.node]
-        position, axis = c.position, c.axis
-        if node.family == "contraction":
-            position, axis = _at_data(graph, node, position, axis, data)
-        name = node.inputs[position]
-        assert name is not None
-        dims = layout.facts.of_use.get((c.node, position)) or layout.facts.tensor(name)
-        assert dims is not None
-        factors = factors_of(groups, dims[axis], letter_size(node, position, axis, len(dims)))
-        if factors:
-            yield Site(c.node, position, name, axis, factors, name in data)
-
-
-def _at_data(graph: Graph, node: Node, position: int, axis: int, data: frozenset[str]) -> tuple[int, int]:
-    """Return where the letter that is summed over at (input, axis) stands in an operand that is data, if it does."""
-    operands, _ = parse(node.attrs["pattern"])
-    letter = last_letter(spread(operands[position], _rank(graph, node, position))[axis])
-    for place, operand in enumerate(operands[: len(node.inputs)]):
-        if node.inputs[place] in data:
-            for k, token in enumerate(spread(operand, _rank(graph, node, place))):
-                if last_letter(token) == letter:
-                    return place, k
-    return position, axis
-
-
-def _rank(graph: Graph, node: Node, position: int) -> int:
-    return len(graph.shape(node.inputs[position] or ""))
 
 
 def last_letter(token: Token) -> str:
