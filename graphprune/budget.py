@@ -16,8 +16,13 @@ from .errors import UsageError
 WHERE = "--budget"
 COUNTS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9}
 BYTES = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
-UNITS: Mapping[Metric, Mapping[str, int]] = {"macs": COUNTS, "params": COUNTS, "size": BYTES, "memory": BYTES}
-EXAMPLE: Mapping[Metric, str] = {"macs": "300M", "params": "5M", "size": "10MB", "memory": "4MiB"}
+SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6}
+UNITS: Mapping[Metric, Mapping[str, float]] = {
+    "macs": COUNTS, "params": COUNTS, "size": BYTES, "memory": BYTES, "latency": SECONDS,
+}  # fmt: skip
+LIMITED: tuple[Metric, ...] = (*METRICS, "latency")
+"""What can be limited: costs that are counted, and one that is measured."""
+EXAMPLE: Mapping[Metric, str] = {"macs": "300M", "params": "5M", "size": "10MB", "memory": "4MiB", "latency": "4ms"}
 AMOUNT = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?|[+-]?(?:nan|inf|infinity))\s*([a-z%]*)", re.IGNORECASE)
 
 
@@ -27,17 +32,19 @@ class Budget:
 
     A number in (0, 1] is the fraction of the original to keep; a text is such a number, or an amount with a unit:
     K, M, G (powers of 1000) for ``macs`` and ``params``; B, KB, MB, GB (powers of 1000), KiB, MiB, GiB (of 1024) for
-    ``size`` and ``memory`` (peak activation bytes). Raises UsageError for anything else, and where no limit is given.
+    ``size`` and ``memory`` (peak activation bytes); s, ms, us for ``latency``, the seconds of one run, measured.
+    Raises UsageError for anything else, and where no limit is given.
     """
 
     macs: float | str | None = None
     params: float | str | None = None
     size: float | str | None = None
     memory: float | str | None = None
+    latency: float | str | None = None
 
     def __post_init__(self) -> None:
         """Check every limit and bring it into its one form: a float, or digits and a unit."""
-        for metric in METRICS:
+        for metric in LIMITED:
             value = getattr(self, metric)
             if value is not None:
                 object.__setattr__(self, metric, _canonical(metric, value))
@@ -65,8 +72,8 @@ class Budget:
         return cls(**found)
 
     def to_dict(self) -> dict[Metric, float | str]:
-        """Return the limits that are given, in the order of METRICS."""
-        return {m: getattr(self, m) for m in METRICS if getattr(self, m) is not None}
+        """Return the limits that are given, in the order of LIMITED."""
+        return {m: getattr(self, m) for m in LIMITED if getattr(self, m) is not None}
 
     def __str__(self) -> str:
         """Return the text that ``parse`` reads back."""
@@ -76,8 +83,14 @@ class Budget:
         )
 
     def limits(self, full: Mapping[Metric, float]) -> dict[Metric, float]:
-        """Return the limits in MACs, parameters and bytes, given the costs of the original."""
+        """Return the limits in MACs, parameters, bytes and seconds, given the costs of the original."""
         return {m: _amount(m, v) if isinstance(v, str) else v * full[m] for m, v in self.to_dict().items()}
+
+    @property
+    def counted(self) -> Budget | None:
+        """The limits on what is counted on a file, without latency; None where there are none."""
+        limits = {m: v for m, v in self.to_dict().items() if m != "latency"}
+        return Budget(**limits) if limits else None
 
 
 def _error(code: str, message: str, hint: str) -> UsageError:
@@ -86,15 +99,11 @@ def _error(code: str, message: str, hint: str) -> UsageError:
 
 def _metric(name: str) -> Metric:
     """Return the metric of this name; raises UsageError with the nearest one."""
-    for metric in METRICS:
+    for metric in LIMITED:
         if metric == name:
             return metric
-    if name == "latency":
-        raise _error(
-            "budget-metric", "measured latency budgets are not available yet", "limit macs instead, such as macs=0.5"
-        )
     close = get_close_matches(name.lower(), get_args(Metric), n=1)
-    advice = f"did you mean {close[0]}?" if close else f"limit one of {', '.join(METRICS)}"
+    advice = f"did you mean {close[0]}?" if close else f"limit one of {', '.join(LIMITED)}"
     raise _error("budget-metric", f"there is no metric {name!r}", advice)
 
 

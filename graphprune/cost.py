@@ -135,9 +135,10 @@ class Polynomial:
 class Latency:
     """Seconds of one run as a function of the widths: a sum of terms, each a coefficient times a product of gauges.
 
-    A gauge is what a kernel charges for a group's width: ``table[k][w]``, never falling in w, is what gauge k shows when
-    group ``group[k]`` keeps w of its units (0 to all). Blocked kernels charge for whole blocks, so that gauges have
-    steps. ``seconds`` is one polynomial with non-negative coefficients whose factors are gauges in place of widths.
+    A gauge is what a kernel charges for a group's width: ``table[k][w]``, never falling in w, is what gauge k shows
+    when group ``group[k]`` keeps w of its units (0 to all). Blocked kernels charge for whole blocks, so that gauges
+    have steps. ``seconds`` is one polynomial with non-negative coefficients whose factors are gauges in place of
+    widths.
     """
 
     seconds: Polynomial
@@ -153,7 +154,7 @@ class Latency:
     def gauges(self, widths: NDArray[np.generic]) -> FloatArray:
         """Return what every gauge shows, shape (..., gauges), at whole widths of shape (..., groups)."""
         flat, first = self._flat
-        return flat[first + np.asarray(widths).astype(np.int64)[..., self.group]]
+        return np.asarray(flat[first + np.asarray(widths).astype(np.int64)[..., self.group]])
 
     def __call__(self, widths: NDArray[np.generic]) -> FloatArray:
         """Seconds of one run, shape (...), at whole widths of shape (..., groups)."""

@@ -104,6 +104,12 @@ class Groups(Mapping[str, Group]):
         """Number of units of every group, in order."""
         return np.array([g.size for g in self.groups], dtype=np.int64)
 
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows."""
+        from .notebooks.views import groups_html
+
+        return groups_html(self)
+
     @cached_property
     def fingerprint(self) -> str:
         """Hash of the prunable structure: ids, sizes and members. The weights' values do not enter."""

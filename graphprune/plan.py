@@ -38,7 +38,7 @@ class Plan:
 
     ``keep[id]`` lists unit ordinals of group ``id``, ``sizes[id]`` how many it had. ``fingerprint`` is that of the
     groups the plan was made for. ``objective`` is the loss the solver reached, ``bound`` a lower bound on any plan
-    within the budget from a relaxation, ``gap`` = (objective - bound) / max(|objective|, tiny). ``costs`` are the
+    within the budget from a relaxation, ``gap`` = (objective - bound) / max(abs(objective), tiny). ``costs`` are the
     predicted costs. ``coupling`` holds the options ("keep", "allow_inexact") the groups were coupled with.
     """
 
@@ -109,6 +109,12 @@ class Plan:
             raise PlanError(
                 "plan-unreadable", f"not a plan: {error}", where=where, hint="give a file that --save-plan wrote"
             ) from error
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows."""
+        from .notebooks.views import plan_html
+
+        return plan_html(self)
 
     def save(self, path: str | Path) -> None:
         """Write the plan to a file."""

@@ -7,3 +7,5 @@ as long, and tests that start processes inherit it.
 import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Timings of one test are not to be found by another, nor by the user.
+os.environ.setdefault("GRAPHPRUNE_NO_CACHE", "1")

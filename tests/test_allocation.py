@@ -68,7 +68,7 @@ def test_continuous_finds_the_best_of_a_grid(seed: int) -> None:
     task = task_of(random_groups(seed, 3, [32, 64], "chain"), "macs=0.4,params=0.5", seed)
     axis = np.linspace(0.1, 1, 61)
     grid = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), axis=-1).reshape(-1, 3)
-    fits = (task.limits.rows(grid * task.size) <= task.limits.most).all(axis=1)
+    fits = (task.limits.smooth(grid * task.size) <= task.limits.most).all(axis=1)
     best = (grid[fits] @ task.weight).max()
     found = task.weight @ continuous.maximise(task)
     assert best - 1e-9 <= found <= best + 0.02 * task.weight.sum()

@@ -107,9 +107,21 @@ def test_helps_with_an_unknown_metric(text: str, hint: str) -> None:
     assert hint in str(caught.value.hint)
 
 
-def test_says_that_latency_comes_later() -> None:
-    with pytest.raises(UsageError, match="measured latency budgets are not available yet"):
-        Budget.parse("latency=4ms")
+def test_latency_is_a_part_or_a_time() -> None:
+    full: dict[Metric, float] = {**FULL, "latency": 0.02}
+    for text, seconds in (("0.5", 0.01), ("4ms", 0.004), ("1.5s", 1.5), ("250 us", 0.00025), ("1e-3S", 0.001)):
+        budget = Budget.parse(f"latency={text},macs=0.5")
+        assert budget.limits(full) == pytest.approx({"macs": 5e8, "latency": seconds})
+        assert Budget.parse(str(budget)) == budget
+        assert budget.counted == Budget(macs=0.5)
+    assert Budget(latency=0.5).counted is None
+
+
+@pytest.mark.parametrize("text", ["4", "4M", "4min", "0ms", "-1ms", "1.5", "nan", "4 m s"])
+def test_refuses_what_is_no_latency(text: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        Budget.parse(f"latency={text}")
+    assert "latency=4ms" in str(caught.value.hint)
 
 
 @pytest.mark.parametrize("text", ["0.5,0.6", "macs=0.5,macs=0.5", "0.5,macs=300M"])

@@ -47,16 +47,20 @@ def test_changes_by_single_moves_are_exact(family: Family, budget: str) -> None:
             moved = np.zeros(len(limits.most))
             mine = at.group == group
             moved[at.row[mine]] = change[mine, column]
-            assert moved == pytest.approx(limits.rows(after) - limits.rows(widths), abs=1e-9)
+            assert moved == pytest.approx(limits.cost(after) - limits.cost(widths), abs=1e-9)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_prices_are_the_gradient(family: Family) -> None:
+def test_prices_are_what_a_group_changes(family: Family) -> None:
     _, limits, choices = task(2, family, "macs=0.6,params=0.4")
     weight = np.array([2e-3, 5e-3])
     _, (widths, *_) = sample(choices, 1)
-    slope = limits.rows.log_gradient(widths) / widths
-    assert limits.prices(widths, weight) == pytest.approx(weight @ slope)
+    candidates = np.tile(np.array([1.0, 3.0, 4.0]), (6, 1))
+    priced = limits.priced(widths, weight, candidates)
+    for group in range(6):
+        after = np.tile(widths, (3, 1))
+        after[:, group] = candidates[group]
+        assert np.diff(priced[group]) == pytest.approx(np.diff(limits.cost(after) @ weight))
 
 
 def is_valid(cut: Cut, limits: Limits, choices: Choices) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import OutputError
+from ..logs import logger
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
@@ -70,6 +71,8 @@ def write_files(files: Sequence[File], *, force: bool = False, protect: Sequence
             with _explained(file.path):
                 _move(source, target, temporary, moves)
         moves.pop_all()
+    for target in targets:
+        logger("files").info("wrote %s", target)
 
 
 def _stage(file: File, target: Path, temporary: ExitStack) -> Path:

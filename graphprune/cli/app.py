@@ -6,10 +6,17 @@ import re
 from typing import TYPE_CHECKING
 
 from ..errors import UsageError
+from .bench import bench
+from .command import remember
+from .compare import compare
+from .completion import completion
+from .figures import figures
 from .finetune import finetune
 from .inspect import inspect
 from .passes import passes
+from .profile import profile
 from .prune import prune
+from .report import report
 from .stats import stats
 from .sweep import sweep
 
@@ -18,7 +25,9 @@ if TYPE_CHECKING:
 
 SEE_HELP = "for example: graphprune model.onnx --budget 0.5 (graphprune --help says more)"
 CODES = {"coercion": "bad-value"}
-COMMANDS = ("finetune", "inspect", "passes", "stats", "sweep")
+COMMANDS = (
+    "bench", "compare", "completion", "figures", "finetune", "inspect", "passes", "profile", "report", "stats", "sweep",
+)  # fmt: skip
 SUGGESTION = re.compile(r"\s*(Did you mean .*?\?)(?=\s|$)")
 
 
@@ -33,9 +42,15 @@ def build() -> App:
         result_action="return_value", suppress_keyboard_interrupt=False,
     )  # fmt: skip
     app.default(prune)
+    app.command(bench)
+    app.command(compare)
+    app.command(completion)
+    app.command(figures)
     app.command(finetune)
     app.command(inspect)
     app.command(passes)
+    app.command(profile)
+    app.command(report)
     app.command(stats)
     app.command(sweep)
     return app
@@ -48,6 +63,7 @@ def run(arguments: list[str]) -> int:
     """
     from cyclopts import CycloptsError
 
+    remember(arguments)
     try:
         status = build()(arguments)
     except CycloptsError as error:

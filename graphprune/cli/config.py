@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from ..errors import UsageError
 
@@ -29,7 +30,20 @@ class Defaults:
         path, table = _table()
         if not table:
             return
+        if not commands:  # what is no table is an option of pruning, even where a command has its name
+            table = {key: value for key, value in table.items() if not (isinstance(value, dict) and key in app)}
+            app = cast("App", _WithoutCommands(app.app_stack))
         Dict(table, source=str(path))(app, commands, arguments)
+
+
+@dataclass(frozen=True)
+class _WithoutCommands:
+    """What cyclopts asks of an app to read defaults: it would skip the keys that are names of commands."""
+
+    app_stack: Any
+
+    def __contains__(self, key: str) -> bool:
+        return False
 
 
 def _table() -> tuple[Path, dict[str, Any]]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from ..errors import UsageError
+from .command import command_words
 from .options import Quiet, Switch, Verbose
 from .output import emit
 
@@ -54,6 +55,7 @@ class FinetuneOptions:
     restart: Switch = False
     output: Annotated[Path | None, Parameter(name=("--output", "-o"))] = None
     report: Path | None = None
+    html: Path | None = None
     force: Switch = False
     json: Switch = False
     quiet: Quiet = False
@@ -122,7 +124,7 @@ def _check_outputs(loaded: Loaded, teacher: Loaded | None, output: Path, options
     from ..backends.save import data_paths
 
     inputs = _inputs(loaded, teacher, options)
-    outputs = [output, *data_paths(output, loaded.external), *filter(None, [options.report])]
+    outputs = [output, *data_paths(output, loaded.external), *filter(None, [options.report, options.html])]
     targets = [check_target(path, force=options.force, protect=inputs) for path in outputs]
     if options.checkpoint is not None:
         targets.append(check_target(options.checkpoint, force=True, protect=inputs))
@@ -144,8 +146,13 @@ def _write(
         input=_side(loaded),
         teacher=None if teacher is None else _side(teacher),
         output=_written(encoded, output),
+        command=command_words(),
     )
     files = [] if options.report is None else [File(options.report, (report.to_json().encode(),))]
+    if options.html is not None:
+        from ..report.html.finetuned import finetune_page
+
+        files.append(File(options.html, (finetune_page(report).encode(),)))
     write_files([*files, *encoded.files], force=options.force, protect=_inputs(loaded, teacher, options))
     return report
 
@@ -208,7 +215,10 @@ def _tell(report: FinetuneReport, output: Path, options: FinetuneOptions) -> Non
         emit(report.to_json())
     if options.quiet:
         return
-    text = "\n".join([*summary(report), f"wrote {', '.join(str(p) for p in (output, options.report) if p)}"]) + "\n"
+    text = (
+        "\n".join([*summary(report), f"wrote {', '.join(str(p) for p in (output, options.report, options.html) if p)}"])
+        + "\n"
+    )
     print(text, end="", file=sys.stderr) if options.json else emit(text)
 
 

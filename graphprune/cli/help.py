@@ -10,20 +10,28 @@ from collections.abc import Sequence
 MAIN = """\
 usage: graphprune MODEL --budget BUDGET [-o OUT] [options]
        graphprune inspect MODEL     groups with sizes and members, frozen axes, costs per node
+       graphprune compare A B       two models: costs, what differs, how far apart outputs are
+       graphprune bench A B         models timed in turns, and where their time goes
+       graphprune profile MODEL     how long nodes take on this machine, by their widths
+       graphprune report FILE       what --report wrote as a page for a browser
+       graphprune figures FILE      single figures of a report or a sweep, for papers
        graphprune passes            the methods, and what each needs
        graphprune sweep MODEL       what several budgets cost, measured: a table, a curve
        graphprune stats MODEL       what layers read on samples, in a file; in parts, merged
        graphprune finetune MODEL    train a pruned model to do what its original does
+       graphprune completion SHELL  completion of commands and options in bash, zsh or fish
 
 Prune an ONNX model: remove channels, neurons and heads until it fits a budget, check that
 the smaller model computes the same function, and write it beside the input.
 
   graphprune model.onnx --budget 0.5        keeps half of the MACs; writes model.pruned.onnx
+  graphprune bert --budget 0.5              a folder with config.json; writes bert.pruned/
 
 what to keep
   --budget BUDGET       0.5 (of the multiply-accumulates), macs=0.5, params=0.6, size=10MB,
-                        memory=0.7 (peak activations); several with commas or repeated,
-                        all are honoured; not needed by methods that decide for themselves
+                        memory=0.7 (peak activations), latency=0.5 or latency=4ms (measured);
+                        several with commas or repeated, all are honoured; not needed by
+                        methods that decide for themselves
   --plan FILE           follow a plan that --save-plan wrote, instead of scoring and solving
   --keep PATTERN        protect nodes and tensors whose names match, such as '*head*';
                         may be repeated
@@ -58,9 +66,17 @@ how
                         sizes to count costs with, for inputs with dynamic axes; may be
                         repeated
 
+what latency is measured on
+  --provider NAME       onnxruntime's execution provider: cpu (default), cuda, coreml, ...
+  --threads N           threads within an operator (default 1); 0: as many as onnxruntime takes
+  --batch N             samples at once, where the model leaves that open (default 1)
+  --profile FILE        plan by a profile that graphprune profile wrote, perhaps elsewhere: the
+                        budget is then kept by what it says; --multiple auto follows it, too
+
 what is written
   -o, --output OUT      the smaller model (default MODEL.pruned.onnx beside the input)
   --report FILE         what was cut, kept and why, as JSON
+  --html FILE           the same as a page for a browser, in one file
   --save-plan FILE      the units kept, as JSON, for --plan
   --force               overwrite files that exist (never the input)
   --dry-run             do everything but write
@@ -86,6 +102,8 @@ multiply-accumulates and parameters of every node.
   --prune KINDS         open these kinds of groups only, such as heads,ffn
   --input-shape NAME=1,3,224,224
                         sizes to count costs with, for inputs with dynamic axes
+  --html FILE           all of it as a page for a browser, in one file
+  --force               overwrite a file that exists (never the model)
   --json                print JSON on stdout
   -q, --quiet           show no progress
   -v, --verbose         list every member, node and reason
@@ -99,6 +117,98 @@ List the methods: name, what it needs (nothing, data, labels, training), and wha
 of one method, its options too.
 
   --json                print JSON on stdout, with every method's options
+  -h, --help            print this
+"""
+
+BENCH = """\
+usage: graphprune bench MODEL [MODEL ...] [options]
+
+Time models against each other: in turns, warm, until the ratios are known to a per cent or
+the time is up. Ratios are to the first model, taken round by round.
+
+  graphprune bench model.onnx model.pruned.onnx --nodes
+
+what to run
+  --provider NAME       onnxruntime's execution provider: cpu (default), cuda, coreml, ...
+  --threads N           threads within an operator (default 1); 0: as many as onnxruntime takes
+  --batch N             samples at once, where the models leave that open (default 1)
+  --input-shape NAME=1,3,224,224
+                        sizes of inputs with dynamic axes; may be repeated
+  --data DATA           feed the first samples: as when pruning; without, random inputs
+  --preprocess WAY      of images: imagenet, clip, or a JSON or TOML file
+  --seconds S           of running, all models together, at most (default 10)
+  --nodes               also profile every model: where its time goes, by node
+  --seed N              seed of the random inputs (default 0)
+
+what is written
+  --report FILE         the timings as JSON
+  --force               overwrite a file that exists (never a model)
+  --json                print JSON on stdout, words on stderr
+  -q, --quiet           print nothing but errors
+  -v, --verbose         print every step, and all nodes
+  -h, --help            print this
+"""
+
+COMPARE = """\
+usage: graphprune compare A B [--data DATA] [options]
+
+Compare two ONNX models of the same inputs and outputs: what each costs, which stored tensors
+were cut, changed, added or removed, and how far the outputs are apart on the same inputs.
+
+  graphprune compare model.onnx model.pruned.onnx --data calib.npz
+
+what to run
+  --data DATA           samples, labelled or not: as when pruning; without, random inputs
+  --preprocess WAY      of images: imagenet, clip, or a JSON or TOML file
+  --labels NAME         the array of labels (default: labels, label, y, target or targets)
+  --samples N           only the first N samples; without --data, N random inputs (default 4)
+  --seed N              seed of the random inputs (default 0)
+  --input-shape NAME=1,3,224,224
+                        sizes of inputs with dynamic axes, for costs and random inputs
+  --run FILE            the report of the run that made B from A (written by --report there):
+                        compares values of tensors that were cut and changed, too
+
+what is written
+  --html FILE           the comparison as a page
+  --report FILE         the comparison as JSON, every tensor that differs
+  --force               overwrite files that exist (never the models)
+  --json                print the comparison as JSON on stdout, words on stderr
+  -q, --quiet           print nothing but errors
+  -v, --verbose         print every step, and all tensors that differ
+  -h, --help            print this
+"""
+
+COMPLETION = """\
+usage: graphprune completion [bash|zsh|fish] [--install]
+
+Print what a shell needs to complete commands and options, or install it for this user. Without
+a name it is for the shell that runs (by $SHELL).
+
+  graphprune completion --install
+
+  --install             put it where the shell looks: ~/.local/share/bash-completion, ~/.zfunc,
+                        or ~/.config/fish/completions
+  -o, --output FILE     write it there instead
+  --force               overwrite a file that exists
+  -q, --quiet           print nothing but errors
+  -h, --help            print this
+"""
+
+FIGURES = """\
+usage: graphprune figures FILE [-o FOLDER] [options]
+
+Draw single figures for papers from what --report wrote: of a report the widths before and
+after, the scores with the cut and the latency by node, of a sweep the curve. Needs matplotlib
+(pip install graphprune[figures]); what the file does not hold is left out.
+
+  graphprune figures report.json -o figures --format svg,pdf
+
+  -o, --output FOLDER   where to (default: FILE.figures in the working folder)
+  --format FORMATS      svg, pdf, png, or several with commas (default svg)
+  --only NAMES          some of widths, scores, latency, curve; several with commas or repeated
+  --dpi N               dots an inch, of png (default 300)
+  --force               overwrite files that exist
+  -q, --quiet           print nothing but errors
   -h, --help            print this
 """
 
@@ -143,6 +253,7 @@ what is written
   --checkpoint-every S  seconds between checkpoints within an epoch (default 60)
   --restart             begin anew, whatever the checkpoint holds
   --report FILE         what was done and gained, as JSON
+  --html FILE           the same as a page for a browser, in one file
   --force               overwrite files that exist (never an input)
   --json                print the report as JSON on stdout, words on stderr
   -q, --quiet           print nothing but errors
@@ -160,7 +271,8 @@ answers stays, on samples that nothing was chosen by. No model is written.
 
 what to measure
   --budgets BUDGETS     a range of 7 budgets, 0.9..0.3 (default), of N, 0.9..0.3/N, or single
-                        ones with commas; params=0.9..0.5 limits something else
+                        ones with commas; params=0.9..0.5 or latency=0.8..0.4 limits
+                        something else
   --data DATA           samples: as when pruning; without it, random inputs alone
   --holdout FRACTION    of --data, kept to measure on (default: a fifth, at most 512 samples)
   --preprocess WAY      of images: imagenet, clip, or a JSON or TOML file
@@ -181,13 +293,36 @@ how models are pruned
   --input-shape NAME=1,3,224,224
                         sizes to count costs with, for inputs with dynamic axes
 
+what latency is measured on
+  --provider NAME       onnxruntime's execution provider: cpu (default), cuda, coreml, ...
+  --threads N           threads within an operator (default 1); 0: as many as onnxruntime takes
+  --batch N             samples at once, where the model leaves that open (default 1)
+  --profile FILE        plan by a profile that graphprune profile wrote, perhaps elsewhere: the
+                        budget is then kept by what it says; --multiple auto follows it, too
+
 what is written
   --svg FILE            the curve, as a picture
   --report FILE         all points with their widths, as JSON
+  --html FILE           the curve and the widths as a page for a browser, in one file
   --force               overwrite files that exist (never the input)
   --json                print JSON on stdout, words on stderr
   -q, --quiet           print nothing but errors
   -v, --verbose         print every step
+  -h, --help            print this
+"""
+
+REPORT = """\
+usage: graphprune report REPORT [SWEEP] [-o FILE] [options]
+
+Draw what --report wrote (of a pruned model, a sweep or fine-tuning) as a page for a browser:
+one file that needs neither the model nor a network. With a sweep of the same model, its
+curve is part of the page.
+
+  graphprune report report.json -o report.html
+
+  -o, --output FILE     the page (default: beside the report, ending in .html)
+  --force               overwrite a file that exists (never the report)
+  -q, --quiet           print nothing but errors
   -h, --help            print this
 """
 
@@ -230,7 +365,48 @@ what is written
   -h, --help            print this
 """
 
-TEXTS = {"finetune": FINETUNE, "inspect": INSPECT, "passes": PASSES, "stats": STATS, "sweep": SWEEP}
+PROFILE = """\
+usage: graphprune profile MODEL [-o FILE] [options]
+
+Measure how long every node of a model takes on this machine, by how wide it is: few timings,
+more of them where a kernel charges in steps. Timings are kept for the next time.
+
+  graphprune profile model.onnx -o profile.json
+  graphprune model.onnx --budget latency=0.5 --profile profile.json      on any machine
+
+what to run
+  --provider NAME       onnxruntime's execution provider: cpu (default), cuda, coreml, ...
+  --threads N           threads within an operator (default 1); 0: as many as onnxruntime takes
+  --batch N             samples at once, where the model leaves that open (default 1)
+  --input-shape NAME=1,3,224,224
+                        sizes of inputs with dynamic axes; may be repeated
+  --no-cache            time everything anew, and keep nothing
+  --keep PATTERN        as when pruning: widths that stay are not measured; may be repeated
+  --allow-inexact       also measure widths across normalisations
+  --prune KINDS         measure these kinds of widths only, such as heads,ffn
+
+what is written
+  -o, --output FILE     the profile, for --profile
+  --force               overwrite a file that exists (never the model)
+  --json                print the profile on stdout, words on stderr
+  -q, --quiet           print nothing but errors
+  -v, --verbose         print every step, and all nodes
+  -h, --help            print this
+"""
+
+TEXTS = {
+    "bench": BENCH,
+    "compare": COMPARE,
+    "completion": COMPLETION,
+    "figures": FIGURES,
+    "finetune": FINETUNE,
+    "inspect": INSPECT,
+    "passes": PASSES,
+    "profile": PROFILE,
+    "report": REPORT,
+    "stats": STATS,
+    "sweep": SWEEP,
+}
 
 
 def wanted(arguments: Sequence[str]) -> str | None:

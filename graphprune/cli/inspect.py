@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .command import command_words
 from .options import Many, Quiet, Switch, Verbose, input_shapes
 from .output import emit
 from .progress import progress
@@ -16,16 +17,22 @@ if TYPE_CHECKING:
 
     from ..graph import Graph
     from ..groups import Group, Groups
+    from ..pipeline.run import Opened
 
 SCHEMA = "graphprune.inspect/1"
 
 
 def inspect(
     model: Path, /, *, keep: Many = None, allow_inexact: Switch = False, prune: Many = None,
-    input_shape: Many = None, json: Switch = False, quiet: Quiet = False, verbose: Verbose = False,
+    input_shape: Many = None, html: Path | None = None, force: Switch = False, json: Switch = False,
+    quiet: Quiet = False, verbose: Verbose = False,
 ) -> int:  # fmt: skip
     """Show the groups with their sizes and members, the frozen axes with reasons, MACs and parameters per node."""
     shapes = input_shapes(input_shape or ())
+    if html is not None:
+        from ..backends.files import check_target
+
+        check_target(html, force=force, protect=(model,))
     with progress(quiet=quiet, verbose=verbose) as step:
         from ..kinds import wanted_kinds
         from ..pipeline.run import Settings, open_model, read
@@ -36,6 +43,8 @@ def inspect(
         )
         with source.runnable(always=True):
             opened = open_model(source, settings, step)
+    if html is not None:
+        _write_page(html, opened, model, force=force)
     facts = describe(opened.graph, opened.groups)
     if json:
         from json import dumps
@@ -44,8 +53,27 @@ def inspect(
         return 0
     from ..report.terminal import styled
 
-    emit(styled([*source.warnings, *in_words(facts, verbose=verbose)], sys.stdout))
+    last = [] if html is None else [f"wrote {html}"]
+    emit(styled([*source.warnings, *in_words(facts, verbose=verbose), *last], sys.stdout))
     return 0
+
+
+def _write_page(path: Path, opened: Opened, model: Path, *, force: bool) -> None:
+    """Write the page of what could be pruned."""
+    from .. import __version__
+    from ..backends.files import File, write_files
+    from ..report.html.page import inspection_page
+    from ..report.outline import structure_of
+
+    groups = opened.groups
+    costs: dict[str, float] = {str(m): value for m, value in groups.costs.full.items()}
+    page = inspection_page(
+        structure_of(opened.graph, groups), costs | {"size": float(opened.source.bytes)},
+        [(f.tensor, f.axis, f.reason) for f in groups.frozen], model=str(model), command=command_words(),
+        warnings=opened.source.warnings, version=__version__,
+    )  # fmt: skip
+    loaded = opened.source.loaded
+    write_files([File(path, (page.encode(),))], force=force, protect=loaded.files if loaded else (model,))
 
 
 def describe(graph: Graph, groups: Groups) -> dict[str, Any]:

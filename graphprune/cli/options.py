@@ -42,7 +42,12 @@ class Choosing:
     keep: Many = None
     allow_inexact: Switch = False
     prune: Many = None
+    provider: str = "cpu"
+    threads: int = 1
+    batch: int | None = None
+    profile: Path | None = None
     report: Path | None = None
+    html: Path | None = None
     json: Switch = False
     input_shape: Many = None
     force: Switch = False
@@ -85,7 +90,8 @@ def calibration(options: Choosing) -> Calibration:
 def settings_of(options: Choosing, **more: Any) -> Settings:
     """Return what a run is asked to do; raises GraphpruneError for values that make no sense for any model."""
     from ..kinds import wanted_kinds
-    from ..pipeline.run import Settings
+    from ..latency.machine import Machine
+    from ..pipeline.run import Settings, profile_of
 
     if options.min_width < 0:
         hint = "give the least number of units a group may keep"
@@ -94,7 +100,8 @@ def settings_of(options: Choosing, **more: Any) -> Settings:
         method=options.method, options=method_options(options, training=bool(more.get("train"))), seed=options.seed,
         min_width=options.min_width, multiple=alignment(options.multiple), keep=tuple(options.keep or ()),
         allow_inexact=options.allow_inexact, input_shapes=input_shapes(options.input_shape or ()),
-        prune=wanted_kinds(options.prune or ()), calibration=calibration(options), **more,
+        prune=wanted_kinds(options.prune or ()), calibration=calibration(options),
+        machine=Machine(options.provider, options.threads, options.batch), profile=profile_of(options.profile), **more,
     )  # fmt: skip
 
 

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import UsageError
+from .command import command_words
+from .folder import prune_in_folder, wanted_folder
 from .options import Options, calibration, default_output, settings_of
 from .output import emit
 from .progress import progress
@@ -30,6 +32,9 @@ def prune(model: Path, /, *, options: Options = DEFAULTS) -> int:
     from ..frontends.files.load import load
     from ..pipeline.run import run
 
+    inside = wanted_folder(model, options)
+    if inside is not None:
+        return prune_in_folder(*inside, options)
     settings = _settings(model, options)
     with progress(quiet=options.quiet, verbose=options.verbose) as step:
         step("load")
@@ -89,7 +94,7 @@ def _check_outputs(loaded: Loaded, output: Path, options: Options) -> None:
     from ..backends.save import data_paths
 
     inputs = (*loaded.files, *filter(None, [options.plan]))
-    outputs = [output, *data_paths(output, loaded.external), options.report, options.save_plan]
+    outputs = [output, *data_paths(output, loaded.external), options.report, options.html, options.save_plan]
     targets = [check_target(p, force=options.force, protect=inputs) for p in outputs if p is not None]
     if len(set(targets)) < len(targets):
         words = "two of the files to be written have the same name"
@@ -115,8 +120,13 @@ def _texts(report: Report, plan: Plan, options: Options) -> list[File]:
     from ..backends.files import File
 
     files = []
+    report = replace(report, command=command_words())
     if options.report is not None:
         files.append(File(options.report, (report.to_json().encode(),)))
+    if options.html is not None:
+        from ..report.html.page import report_page
+
+        files.append(File(options.html, (report_page(report).encode(),)))
     if options.save_plan is not None:
         files.append(File(options.save_plan, (plan.to_json().encode(), b"\n")))
     return files
@@ -125,12 +135,12 @@ def _texts(report: Report, plan: Plan, options: Options) -> list[File]:
 def _tell(report: Report, output: Path, options: Options) -> None:
     """Print the report: as JSON on stdout with --json, in words on stdout (or stderr, with --json) unless --quiet."""
     if options.json:
-        emit(report.to_json())
+        emit(replace(report, command=command_words()).to_json())
     if options.quiet:
         return
     from ..report.terminal import in_words, styled
 
-    files = ", ".join(str(p) for p in (output, options.report, options.save_plan) if p is not None)
+    files = ", ".join(str(p) for p in (output, options.report, options.html, options.save_plan) if p is not None)
     last = f"dry run, not written: {files}" if options.dry_run else f"wrote {files}"
     stream = sys.stderr if options.json else sys.stdout
     text = styled([*in_words(report, verbose=options.verbose), last], stream)

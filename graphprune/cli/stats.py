@@ -72,13 +72,15 @@ def stats(model: Path, /, *, options: StatsOptions = DEFAULTS) -> int:
 def _opened(model: Path, options: StatsOptions, step: Progress) -> tuple[Graph, Groups, Any]:
     """Read and trace the model."""
     from ..coupling import couple
+    from ..data import sizes_from
     from ..frontends.files.load import load
     from ..frontends.onnx.trace import trace
 
     step("load")
     loaded = load(model)
     step("trace")
-    graph = trace(loaded, input_shapes=input_shapes(options.input_shape or ()))
+    given = input_shapes(options.input_shape or ())
+    graph = trace(loaded, input_shapes=sizes_from(loaded.model, given, options.data, preprocess=options.preprocess))
     return graph, couple(graph, allow_inexact=options.allow_inexact), loaded
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import UsageError
+from .command import command_words
 from .options import SweepOptions, settings_of
 from .output import emit
 from .progress import progress
@@ -29,16 +31,18 @@ def sweep(model: Path, /, *, options: SweepOptions = DEFAULTS) -> int:
     from ..backends.files import File, check_target, write_files
     from ..frontends.files.load import load
     from ..pipeline.sweep import run_sweep
+    from ..report.curve import Curve
 
     goals, settings = budgets_of(options.budgets or ["0.9..0.3"]), settings_of(options)
     with progress(quiet=options.quiet, verbose=options.verbose) as step:
         step("load")
         loaded = load(model)
-        for path in filter(None, (options.report, options.svg)):
+        for path in filter(None, (options.report, options.svg, options.html)):
             check_target(path, force=options.force, protect=loaded.files)
         curve = run_sweep(loaded, goals, settings, step)
-    texts = [(options.report, curve.to_json()), (options.svg, _picture(curve))]
-    files = [File(path, (text.encode(),)) for path, text in texts if path is not None]
+    curve = replace(curve, command=command_words())
+    texts = [(options.report, Curve.to_json), (options.svg, _picture), (options.html, _page)]
+    files = [File(path, (text(curve).encode(),)) for path, text in texts if path is not None]
     write_files(files, force=options.force, protect=loaded.files)
     _tell(curve, options)
     return 0
@@ -50,6 +54,12 @@ def _picture(curve: Curve) -> str:
     return svg(curve)
 
 
+def _page(curve: Curve) -> str:
+    from ..report.html.page import curve_page
+
+    return curve_page(curve)
+
+
 def _tell(curve: Curve, options: SweepOptions) -> None:
     if options.json:
         emit(curve.to_json())
@@ -58,7 +68,7 @@ def _tell(curve: Curve, options: SweepOptions) -> None:
     from ..report.curve import in_words
     from ..report.terminal import styled
 
-    written = [str(p) for p in (options.report, options.svg) if p is not None]
+    written = [str(p) for p in (options.report, options.svg, options.html) if p is not None]
     stream = sys.stderr if options.json else sys.stdout
     text = styled([*in_words(curve), *([f"wrote {', '.join(written)}"] if written else [])], stream)
     print(text, end="", file=sys.stderr) if options.json else emit(text)

@@ -7,6 +7,7 @@ from .opening import load_function, open_samples
 from .preprocess import Preprocess
 from .samples import Batch, Samples, Source
 from .share import Share
+from .sizes import sizes_from
 from .spec import InputSpec, specs_of_model
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "Source",
     "load_function",
     "open_samples",
+    "sizes_from",
     "specs_of_arrays",
     "specs_of_model",
 ]

@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ..errors import UsageError
+from ..report.typed import typed
+
 SCHEMA = "graphprune.finetune/1"
 
 
@@ -39,7 +42,7 @@ class FinetuneReport:
     ``samples`` counts those trained on and those held out, on which ``before`` and ``after`` are measured: the model as
     given, and with the weights returned, those of ``best_epoch`` (0: as given, for training never did better).
     ``loss`` says which loss was used and why, ``measure`` what agreement means here. ``input``, ``teacher`` and
-    ``output`` hold path, sha256 and bytes of files.
+    ``output`` hold path, sha256 and bytes of files, ``command`` the words of the command line (none from Python).
     """
 
     settings: Mapping[str, Any]
@@ -61,12 +64,28 @@ class FinetuneReport:
     teacher: Mapping[str, Any] | None = None
     output: Mapping[str, Any] | None = None
     version: str = ""
+    command: tuple[str, ...] = ()
 
     def to_json(self) -> str:
         """Return the report as JSON text, one line for every entry."""
         body = {"schema": SCHEMA, **asdict(self)}
         lines = [f" {json.dumps(key)}: {json.dumps(value, allow_nan=False)}" for key, value in body.items()]
         return "{\n" + ",\n".join(lines) + "\n}\n"
+
+    @classmethod
+    def from_json(cls, text: str, where: str = "report") -> FinetuneReport:
+        """Read it from JSON text; raises UsageError when it is none of this version."""
+        try:
+            body: dict[str, Any] = json.loads(text)
+            if body.pop("schema") != SCHEMA:
+                raise UsageError("report-schema", f"this is not a {SCHEMA!r} file", where=where, hint="make it again")
+            scores = {key: score_of(body[key]) for key in ("before", "after")}
+            history = tuple(epoch_of(entry) for entry in body["history"])
+            words = {key: tuple(map(str, body.get(key, ()))) for key in ("warnings", "command")}
+            return typed(cls(**(body | scores | words | {"history": history})))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            hint = "give a file that graphprune finetune --report wrote"
+            raise UsageError("report-unreadable", f"not a report: {error}", where=where, hint=hint) from error
 
 
 def epoch_of(entry: Mapping[str, Any]) -> Epoch:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..data import Batch
 from ..errors import ModelError
+from ..logs import logger
 from . import optimiser, scoring
 from .job import Job, ask, feeds_of, labels_of, widened
 from .report import Epoch, Score
@@ -130,6 +131,7 @@ def _close_epoch(job: Job, state: State, tell: Tell) -> None:
     if job.extras.keep_last or score is None or best is None or score.loss < best.loss:
         state.best_epoch = state.epoch
         state.best = {} if score is None or job.extras.keep_last else weights_of(job)
+    logger("finetune").info("epoch %d of %d: loss %.4g, held out: %s", state.epoch, job.settings.epochs, loss, score)
     tell(Progress(state.epoch, job.settings.epochs, job.steps, job.steps, loss, score))
 
 

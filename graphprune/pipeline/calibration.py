@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -11,6 +11,8 @@ from ..data.share import Share
 from ..errors import UsageError
 
 if TYPE_CHECKING:
+    from onnx import ModelProto
+
     from ..data import InputSpec, Preprocess, Samples
     from ..graph import Array, Graph
     from ..groups import Groups
@@ -63,6 +65,14 @@ class Calibration:
         if self.data is None:
             return None
         return Share(self.data, "seen", self.holdout, self.labels, self.preprocess, self.seed)
+
+    def sizes(self, model: ModelProto, given: Mapping[str, Sequence[int]]) -> Mapping[str, Sequence[int]]:
+        """Return the sizes to trace a model at: those given, and those that the first sample has."""
+        if self.data is None:
+            return given
+        from ..data import sizes_from
+
+        return sizes_from(model, given, self.seen)
 
     def options(self, method: str) -> dict[str, Any]:
         """Return what of this the options of a method by name take; raises UsageError for an unknown one."""

@@ -8,16 +8,18 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..budget import Budget
-from ..cost import METRICS, Metric
+from ..cost import FloatArray, Metric
 from ..errors import BudgetError, UsageError
 from .calibration import repaired
 
 if TYPE_CHECKING:
     from ..graph import Graph
     from ..plan import Plan
+    from ..report.latency import LatencyReport
     from ..scores import Scores
     from ..scoring import Prepared, ScoringPass
     from .run import Opened, Settings
+    from .watch import Watch
 
 TRIES = 5
 Costs = Mapping[Metric, float]
@@ -29,8 +31,10 @@ class Fitted:
 
     ``small`` is the graph of that model.
 
+    ``scores`` are those that the plan was chosen by, by group; none where it was given, or made in steps.
     ``plan`` is made for the model that was to be pruned. ``opened`` is what was rewritten: that model, or what its pass
-    made of it (``changed_by`` names the pass). ``notes`` and ``details`` are those of the scores.
+    made of it (``changed_by`` names the pass). ``notes`` and ``details`` are those of the scores. ``timed`` is what was
+    measured, where the budget limits latency.
     """
 
     opened: Opened
@@ -42,6 +46,8 @@ class Fitted:
     notes: tuple[str, ...] = ()
     details: Mapping[str, Any] = field(default_factory=dict)
     changed_by: str = ""
+    scores: Mapping[str, FloatArray] = field(default_factory=dict, repr=False)
+    timed: LatencyReport | None = None
 
     @property
     def applied(self) -> Plan:
@@ -53,8 +59,11 @@ Apply = Callable[["Opened", "Plan", Callable[[str], None]], Fitted]
 """Makes the smaller model of a plan and counts its costs."""
 
 
-def follow(opened: Opened, settings: Settings, progress: Callable[[str], None], apply: Apply | None = None) -> Fitted:
-    """Apply the settings' plan, by ``apply`` where the model is not ONNX.
+def follow(
+    opened: Opened, settings: Settings, progress: Callable[[str], None], apply: Apply | None = None,
+    watch: Watch | None = None,
+) -> Fitted:  # fmt: skip
+    """Apply the settings' plan, by ``apply`` where the model is not ONNX; ``watch`` times what comes out.
 
     Raises BudgetError when a budget is given and the plan exceeds it.
     """
@@ -63,38 +72,62 @@ def follow(opened: Opened, settings: Settings, progress: Callable[[str], None], 
 
     assert settings.plan is not None
     as_it_is = Prepared(opened.graph, opened.groups, Scores({}, method=settings.plan.method))
-    fitted = _applied(as_it_is, opened, settings.plan, settings, progress, apply or _apply)
+    fitted = applied(as_it_is, opened, settings.plan, settings, progress, apply or _apply)
     if settings.budget is not None:
         over = _excess(fitted, settings.budget)
         if over:
             hint = "raise the budget, or let it be solved again without --plan"
             raise BudgetError("plan-over-budget", _words(fitted, over), where="--plan", hint=hint)
-    return fitted
+    if watch is None:
+        return fitted
+    from .timed import check_followed
+
+    return check_followed(fitted, opened, settings, watch, progress)
 
 
-def fit(opened: Opened, settings: Settings, progress: Callable[[str], None], apply: Apply | None = None) -> Fitted:
+def fit(
+    opened: Opened, settings: Settings, progress: Callable[[str], None], apply: Apply | None = None,
+    watch: Watch | None = None,
+) -> Fitted:  # fmt: skip
     """Score, solve and rewrite; solve again, tighter by what was exceeded, while the counted costs are over the budget.
 
-    Without a budget the method's own choice is kept. ``apply`` rewrites and counts where the model is not ONNX. Raises
-    BudgetError when the budget is out of reach, UsageError when there is none and the method has no choice of its own.
+    Without a budget the method's own choice is kept. ``apply`` rewrites and counts where the model is not ONNX,
+    ``watch`` times what comes out, where the budget limits latency. Raises BudgetError when the budget is out of reach,
+    UsageError when there is none and the method has no choice of its own.
     """
     progress("score")
     prepared = prepare(_telling(scoring_pass(settings), progress), opened)
-    return fit_prepared(prepared, opened, settings, progress, apply)
+    return fit_prepared(prepared, opened, settings, progress, apply, watch)
 
 
 def fit_prepared(
-    prepared: Prepared, opened: Opened, settings: Settings, progress: Callable[[str], None], apply: Apply | None = None
-) -> Fitted:
+    prepared: Prepared, opened: Opened, settings: Settings, progress: Callable[[str], None],
+    apply: Apply | None = None, watch: Watch | None = None,
+) -> Fitted:  # fmt: skip
     """Do what ``fit`` does once a model is scored."""
-    scores = prepared.scores
     if settings.budget is None:
-        plan = _chosen(opened, scores, settings, progress)
-        return _applied(prepared, opened, plan, settings, progress, apply or _apply)
-    asked = settings.budget
+        plan = _chosen(opened, prepared.scores, settings, progress)
+        return applied(prepared, opened, plan, settings, progress, apply or _apply)
+    if watch is not None and settings.budget.latency is not None:
+        from .timed import fit_timed
+
+        return fit_timed(prepared, opened, settings, watch, progress, apply or _apply)
+    return fit_counted(prepared, opened, settings, settings.budget, progress, apply or _apply)
+
+
+def fit_counted(
+    prepared: Prepared, opened: Opened, settings: Settings, asked: Budget, progress: Callable[[str], None],
+    apply: Apply,
+) -> Fitted:  # fmt: skip
+    """Solve and rewrite until what is counted is within the settings' budget, starting from ``asked``.
+
+    A limit on latency in ``asked`` is kept by the groups' cost model alone. Raises BudgetError.
+    """
+    assert settings.budget is not None
+    scores = prepared.scores
     plan = _solved(opened, scores, asked, settings, progress)
     for _ in range(TRIES):
-        fitted = _applied(prepared, opened, plan, settings, progress, apply or _apply)
+        fitted = applied(prepared, opened, plan, settings, progress, apply)
         over = _excess(fitted, settings.budget)
         if not over:
             return fitted
@@ -141,7 +174,7 @@ def prepare(method: ScoringPass, opened: Opened) -> Prepared:
     return method.prepare(opened.graph, opened.groups, partial(couple_like, opened.groups))
 
 
-def _applied(
+def applied(
     prepared: Prepared, opened: Opened, plan: Plan, settings: Settings, progress: Callable[[str], None], apply: Apply
 ) -> Fitted:
     """Make the smaller model of a plan, of what the pass made of the model that was opened, and repair it."""
@@ -169,7 +202,8 @@ def _applied(
     if by:
         notes = (*notes, f"{changed_by} changed weights: a saved plan carries the units alone")
     return replace(
-        fitted, plan=plan, before=costs_of(opened), notes=notes, details=prepared.scores.details, changed_by=changed_by
+        fitted, plan=plan, before=costs_of(opened), notes=notes, details=prepared.scores.details,
+        changed_by=changed_by, scores=prepared.scores.arrays,
     )  # fmt: skip
 
 
@@ -241,8 +275,8 @@ def costs_of(opened: Opened) -> dict[Metric, float]:
 
 
 def _excess(fitted: Fitted, budget: Budget) -> dict[Metric, float]:
-    """Return by how much each limit is exceeded, for those that are."""
-    limits = budget.limits(fitted.before)
+    """Return by how much each limit on what is counted is exceeded, for those that are."""
+    limits = {} if budget.counted is None else budget.counted.limits(fitted.before)
     return {m: fitted.after[m] - limit for m, limit in limits.items() if fitted.after[m] > limit}
 
 
@@ -255,7 +289,7 @@ def _tightened(budget: Budget, over: Costs, opened: Opened) -> Budget | None:
         if fraction <= 0:
             return None
         lower[metric] = min(fraction, 1.0)
-    return Budget(**{metric: lower.get(metric) for metric in METRICS})
+    return Budget(**lower)
 
 
 def _words(fitted: Fitted, over: Costs) -> str:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..budget import Budget
 from ..errors import PlanError, UsageError
+from ..latency.machine import Machine
+from ..logs import logged, tell_opened, tell_report
 from ..plan import Plan
 from ..report.report import Report
 from .calibration import Calibration, Repair, measured
@@ -22,9 +24,12 @@ if TYPE_CHECKING:
     from ..frontends.files.runnable import Runnable
     from ..graph import Graph
     from ..groups import Groups
+    from ..latency.profile import Profile
     from ..scoring import ScoringPass
-    from ..verification.verify import Verification
+    from ..solver.rules import Multiple
+    from ..verification.verify import Reference, Verification
     from .stepwise import Stepped, Train
+    from .watch import Watch
 
 Progress = Callable[[str], None]
 
@@ -35,7 +40,10 @@ def silent(_stage: str) -> None:
 
 @dataclass(frozen=True)
 class Settings:
-    """What a run is asked to do; see ``prune``. ``options`` are those of a method that is given by name."""
+    """What a run is asked to do; see ``prune``. ``options`` are those of a method that is given by name.
+
+    ``machine`` is what latency is measured on, ``profile`` one taken elsewhere that latency is planned by.
+    """
 
     budget: Budget | None = None
     method: str | ScoringPass = "auto"
@@ -43,7 +51,7 @@ class Settings:
     steps: int = 1
     seed: int = 0
     min_width: int = 1
-    multiple: int | Literal["auto"] = "auto"
+    multiple: Multiple = "auto"
     keep: tuple[str, ...] = ()
     allow_inexact: bool = False
     input_shapes: Mapping[str, Sequence[int]] = field(default_factory=dict)
@@ -51,6 +59,13 @@ class Settings:
     train: Train | None = None
     prune: tuple[str, ...] = ()
     calibration: Calibration = field(default_factory=Calibration)
+    machine: Machine = field(default_factory=Machine)
+    profile: Profile | None = None
+
+    @property
+    def times(self) -> bool:
+        """Whether the budget limits latency, so that models are to be timed."""
+        return self.budget is not None and self.budget.latency is not None
 
     @classmethod
     def of(cls, **given: Any) -> Settings:
@@ -60,9 +75,13 @@ class Settings:
         """
         from ..kinds import wanted_kinds
 
-        names = {f.name for f in fields(cls)} - {"options", "calibration"}
+        names = {f.name for f in fields(cls)} - {"options", "calibration", "machine"}
         own, rest = ({k: v for k, v in given.items() if (k in names) is mine} for mine in (True, False))
+        own["machine"] = Machine(**{f.name: rest.pop(f.name) for f in fields(Machine) if f.name in rest})
+        own["profile"] = profile_of(own.get("profile"))
         samples = {f.name for f in fields(Calibration)} - {"seed"}
+        if isinstance(rest.get("data"), Iterator):  # it is gone through more than once
+            rest["data"] = list(rest["data"])
         calibration = Calibration(**{k: rest.pop(k) for k in samples & rest.keys()}, seed=given.get("seed", 0))
         budget = own.get("budget")
         own["budget"] = budget if budget is None or isinstance(budget, Budget) else Budget.parse(budget)
@@ -128,6 +147,10 @@ def prune(
     samples: int | None = None,
     holdout: float | None = None,
     repair: Repair = "auto",
+    provider: str = "cpu",
+    threads: int = 1,
+    batch: int | None = None,
+    profile: str | Path | Profile | None = None,
     progress: Progress | None = None,
     **options: Any,
 ) -> tuple[Any, Report]:
@@ -153,6 +176,10 @@ def prune(
     are left are changed to make up for those removed: "least-squares", "bias" or "none"; "auto" is least squares where
     there is data and the method does not itself change weights.
 
+    A budget with ``latency``, a part of the original's or an amount such as ``"latency=4ms"``, is kept by timing both
+    models on an onnxruntime ``provider`` with so many ``threads`` (0: as many as it takes) on inputs of ``batch``
+    samples; torch modules are timed where they lie. With a ``profile`` from elsewhere it is kept by what that says.
+
     Raises ModelError for a model that cannot be read or run, UsageError for options that make no sense for it,
     BudgetError when the budget is out of reach, PlanError for a plan made for another model, and VerificationError when
     the smaller model does not compute what the masked original does.
@@ -160,7 +187,8 @@ def prune(
     settings = Settings.of(
         budget=budget, method=method, seed=seed, min_width=min_width, multiple=multiple, keep=keep,
         allow_inexact=allow_inexact, prune=prune, input_shapes=input_shapes, plan=plan, steps=steps, train=train,
-        data=data, labels=labels, preprocess=preprocess, samples=samples, holdout=holdout, repair=repair, **options,
+        data=data, labels=labels, preprocess=preprocess, samples=samples, holdout=holdout, repair=repair,
+        provider=provider, threads=threads, batch=batch, profile=profile, **options,
     )  # fmt: skip
     from ..worlds import is_torch
 
@@ -180,17 +208,23 @@ def run(model: str | Path | ModelProto | Loaded, settings: Settings, progress: P
     """Do what ``prune`` does, and return the plan as well."""
     from ..report import quality
     from ..report.build import agreement_of, budget_of, finite, frozen_of, groups_of, kept_of, side
+    from ..report.outline import structure_of
     from ..verification.verify import prepare, verify
 
     check_settings(settings)
+    if settings.times:
+        settings.machine.check()
+    progress = logged(progress)
     source = read(model, progress)
     with source.runnable():
         opened = open_model(source, settings, progress)
+        settings = aligned(opened, settings)
         graph, groups, loaded = opened.graph, opened.groups, source.loaded
         # The reference needs no plan, and loading it takes as long as all that comes before.
         with ThreadPoolExecutor(1) as beside:
             reference = beside.submit(prepare, graph, groups, seed=settings.seed)
-            stepped = _fitted(opened, settings, progress)
+            watch = _watch(opened, settings, progress, reference)
+            stepped = _fitted(opened, settings, progress, watch)
             fitted, plan, check = stepped.fitted, stepped.fitted.plan, stepped.check
             if check is None:
                 progress("verify")
@@ -218,8 +252,21 @@ def run(model: str | Path | ModelProto | Loaded, settings: Settings, progress: P
         notes=fitted.notes,
         details=dict(fitted.details),
         quality=cost,
+        structure=structure_of(graph, groups, plan, fitted.scores),
+        latency=fitted.timed,
     )
+    tell_report(report)
     return Pruned(fitted.model, report, plan)
+
+
+def profile_of(given: Any) -> Profile | None:
+    """Read a profile that is a path; raises UsageError for a file that is none."""
+    if not isinstance(given, (str, Path)):
+        profile: Profile | None = given
+        return profile
+    from ..latency.profile import Profile as Read
+
+    return Read.load(given)
 
 
 def check_settings(settings: Settings) -> None:
@@ -240,16 +287,35 @@ def check_settings(settings: Settings) -> None:
         raise UsageError("plan-in-steps", words, where="--steps", hint=hint)
 
 
-def _fitted(opened: Opened, settings: Settings, progress: Progress) -> Stepped:
+def aligned(opened: Opened, settings: Settings) -> Settings:
+    """Let "auto" take the alignment of a profile that is given; raises UsageError for one of another model."""
+    if settings.profile is None or settings.multiple != "auto" or settings.plan is not None:
+        return settings
+    from ..latency.model import alignment
+
+    return replace(settings, multiple=alignment(opened.graph, opened.groups, settings.profile))
+
+
+def _watch(opened: Opened, settings: Settings, progress: Progress, busy: Future[Reference]) -> Watch | None:
+    """Return what times models, where the budget limits latency; not before ``busy`` leaves the machine alone."""
+    if not settings.times:
+        return None
+    from .watch import watching
+
+    busy.result()
+    return watching(opened, settings, progress)
+
+
+def _fitted(opened: Opened, settings: Settings, progress: Progress, watch: Watch | None) -> Stepped:
     """Apply the plan, or score and solve, in one step or several."""
     from . import fitting
     from .stepwise import Stepped, fit_in_steps
 
     if settings.plan is not None:
-        return Stepped(fitting.follow(opened, settings, progress), ())
+        return Stepped(fitting.follow(opened, settings, progress, watch=watch), ())
     if settings.steps == 1:
-        return Stepped(fitting.fit(opened, settings, progress), ())
-    return fit_in_steps(opened, settings, settings.steps, progress, train=settings.train)
+        return Stepped(fitting.fit(opened, settings, progress, watch=watch), ())
+    return fit_in_steps(opened, settings, settings.steps, progress, train=settings.train, watch=watch)
 
 
 def trained_notes(stepped: Stepped) -> tuple[str, ...]:
@@ -282,14 +348,18 @@ def open_model(source: Source, settings: Settings, progress: Progress = silent) 
     """
     from ..coupling import couple
     from ..frontends.onnx.trace import trace
+    from ..latency.inputs import with_batch
 
     progress("trace")
-    graph = trace(source.loaded or source.model, input_shapes=settings.input_shapes)
+    given = settings.calibration.sizes(source.model, settings.input_shapes)
+    shapes = with_batch(source.model, given, settings.machine.batch)
+    graph = trace(source.loaded or source.model, input_shapes=shapes)
     progress("couple")
     if settings.plan is not None:
         return Opened(source, graph, groups_of_plan(graph, settings.plan, settings))
     check_patterns(graph, settings.keep)
     groups = couple(graph, keep=settings.keep, allow_inexact=settings.allow_inexact, prune=settings.prune)
+    tell_opened(graph, groups)
     return Opened(source, graph, groups)
 
 

@@ -16,9 +16,11 @@ from ..coupling import couple
 from ..errors import UsageError
 from ..frontends.fx.trace import TorchSource, trace, trace_call
 from ..graph import Graph
+from ..logs import logged, tell_opened, tell_report
 from ..plan import Plan
 from ..report import quality
 from ..report.build import agreement_of, budget_of, finite, frozen_of, groups_of, kept_of, side
+from ..report.outline import structure_of
 from ..report.report import Report
 from ..verification.verify import Verification
 from ..verification.verify_torch import Reference, agreeing_with, reference_of, verify_module
@@ -36,6 +38,8 @@ from .run import (
 )
 from .stepwise import Stepped, fit_in_steps
 from .stepwise_torch import torch_world
+from .watch import Watch
+from .watch_torch import watching_module
 
 Progress = Callable[[str], None]
 
@@ -86,11 +90,14 @@ def run_module(
     Raises what ``pipeline.prune`` raises.
     """
     _check(settings)
+    progress = logged(progress)
     progress("trace")
     graph = trace(model, example_inputs, dynamic_shapes=dynamic_shapes)
     opened = _opened(graph, settings, progress)
+    tell_opened(graph, opened.groups)
     apply = _Applying(settings.seed)
-    stepped = _fitted(opened, settings, progress, apply)
+    watch = watching_module(opened, settings, apply, progress) if settings.times else None
+    stepped = _fitted(opened, settings, progress, apply, watch)
     fitted, plan, done, found = stepped.fitted, stepped.fitted.plan, stepped.fitted.model, stepped.check
     if found is None:
         progress("verify")
@@ -116,7 +123,10 @@ def run_module(
         notes=fitted.notes,
         details=dict(fitted.details),
         quality=cost,
+        structure=structure_of(graph, opened.groups, plan, fitted.scores),
+        latency=fitted.timed,
     )
+    tell_report(report)
     # Where weights were changed first, the module was made of another, and the recipe is to start at the original.
     made = done if fitted.opened.graph is graph else rewritten(graph, plan, opened.groups)
     note(done.module, Recipe.of(graph, plan, made))
@@ -134,13 +144,15 @@ def _verified(graph: Graph, fitted: fitting.Fitted, reference: Reference | None,
     )  # fmt: skip
 
 
-def _fitted(opened: Opened, settings: Settings, progress: Progress, apply: _Applying) -> Stepped:
+def _fitted(
+    opened: Opened, settings: Settings, progress: Progress, apply: _Applying, watch: Watch | None
+) -> Stepped:  # fmt: skip
     if settings.plan is not None:
-        return Stepped(fitting.follow(opened, settings, progress, apply), ())
+        return Stepped(fitting.follow(opened, settings, progress, apply, watch), ())
     if settings.steps == 1:
-        return Stepped(fitting.fit(opened, settings, progress, apply), ())
+        return Stepped(fitting.fit(opened, settings, progress, apply, watch), ())
     world = torch_world(apply, lambda: apply.reference)
-    return fit_in_steps(opened, settings, settings.steps, progress, train=settings.train, world=world)
+    return fit_in_steps(opened, settings, settings.steps, progress, train=settings.train, world=world, watch=watch)
 
 
 def _check(settings: Settings) -> None:

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..budget import Budget
-from ..cost import METRICS, Metric
+from ..cost import Metric
 from ..errors import UsageError
+from .watch import carried, with_latency
 
 if TYPE_CHECKING:
     from ..graph import Graph
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from .fitting import Apply, Fitted
     from .lineage import Lineage
     from .run import Opened, Settings
+    from .watch import Watch
 
 Train = Callable[[Any, int], Any]
 """Takes the model after a step (counted from 1) and returns it with trained weights: same nodes, same shapes."""
@@ -95,12 +97,13 @@ def schedule(budget: Budget, full: Mapping[Metric, float], steps: int) -> tuple[
 
 def fit_in_steps(
     opened: Opened, settings: Settings, steps: int, progress: Callable[[str], None], *, train: Train | None = None,
-    world: World | None = None,
+    world: World | None = None, watch: Watch | None = None,
 ) -> Stepped:  # fmt: skip
     """Score, solve and rewrite ``steps`` times, each time what the last left, until the budget is met.
 
-    ``train`` is called between steps, not after the last. Raises what ``fitting.fit`` raises, and VerificationError
-    when a step that is trained from does not compute what its masked original does.
+    ``train`` is called between steps, not after the last. With a ``watch`` the last step's models are timed; on the way
+    latency is what the cost model says. Raises what ``fitting.fit`` raises, and VerificationError when a step that is
+    trained from does not compute what its masked original does.
     """
     from ..scoring import PreparingPass
     from . import fitting
@@ -108,8 +111,9 @@ def fit_in_steps(
 
     assert settings.budget is not None
     world = world or onnx_world()
-    limits = schedule(settings.budget, fitting.costs_of(opened), steps)
-    _check_reach(opened, settings)
+    full = opened if watch is None else with_latency(opened, watch.latency)
+    limits = schedule(settings.budget, fitting.costs_of(full), steps)
+    _check_reach(full, settings)
     changing = train is not None or isinstance(fitting.scoring_pass(settings), PreparingPass)
     changing = changing or settings.calibration.repair_after(changed=False) != "none"
     lineage = Lineage(opened.graph, opened.groups)
@@ -122,7 +126,7 @@ def fit_in_steps(
                 progress("train")
                 model = train(model, k - 1)
             now = _reopened(now, model, fitted, settings, world)
-        now, fitted = _step(now, settings, limit, lineage, progress, world)
+        now, fitted = _step(now, settings, limit, lineage, progress, world, watch, k == steps)
         if changing:
             progress("verify")
             check = world.verify(fitted, settings.seed)
@@ -130,10 +134,12 @@ def fit_in_steps(
     assert fitted is not None
     plan = _composed(lineage, fitted.plan, settings)
     if not changing:
-        notes = fitted.notes
-        fitted = replace(fitting.follow(opened, replace(settings, plan=plan), progress, world.apply), notes=notes)
+        notes, timed = fitted.notes, fitted.timed
+        whole = fitting.follow(opened, replace(settings, plan=plan), progress, world.apply)
+        fitted = replace(whole, notes=notes, timed=timed)
         done[-1] = replace(done[-1], costs=dict(fitted.after))
-    return Stepped(replace(fitted, plan=plan, before=fitting.costs_of(opened)), tuple(done), check)
+    # The last step's scores are those of units that the steps before it left.
+    return Stepped(replace(fitted, plan=plan, before=fitting.costs_of(opened), scores={}), tuple(done), check)
 
 
 def _check_reach(opened: Opened, settings: Settings) -> None:
@@ -187,19 +193,27 @@ def _coupled(graph: Graph, like: Groups, settings: Settings, protected: tuple[st
 
 def _step(
     now: Opened, settings: Settings, limit: Mapping[Metric, float], lineage: Lineage,
-    progress: Callable[[str], None], world: World,
+    progress: Callable[[str], None], world: World, watch: Watch | None, last: bool,
 ) -> tuple[Opened, Fitted]:  # fmt: skip
-    """Prune what there is to a limit, protecting what would not be whole units of the original."""
+    """Prune what there is to a limit, protecting what would not be whole units of the original.
+
+    The ``last`` step's models are timed.
+    """
     from . import fitting
 
     costs = fitting.costs_of(now)
-    parts = {m: min(value / max(costs[m], 1e-12), 1.0) for m, value in limit.items()}
-    asked = replace(settings, budget=Budget(**{m: parts.get(m) for m in METRICS}), plan=None)
+    asked: dict[str, float | str] = {m: min(v / max(costs[m], 1e-12), 1.0) for m, v in limit.items() if m in costs}
+    if watch is not None and settings.budget is not None and settings.budget.latency is not None:
+        asked["latency"] = settings.budget.latency if last else f"{limit['latency']!r}s"
+    step = replace(settings, budget=Budget(**asked), plan=None)
     protected = lineage.untraceable
     if protected:
         now = replace(now, groups=_coupled(now.graph, now.groups, settings, protected))
     while True:
-        fitted = fitting.fit(now, asked, progress, world.apply)
+        timing = watch and replace(
+            watch, latency=carried(watch.latency, lineage.groups, now.groups, lineage.widths()), loose=not last
+        )
+        fitted = fitting.fit(now, step, progress, world.apply, timing)
         strange = lineage.follow(now.graph, now.groups, fitted.plan)
         if not strange:
             return now, fitted

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from ..budget import Budget
 from ..errors import BudgetError, UsageError
+from ..logs import logged
 from ..report.curve import Curve, Point
+from ..report.outline import structure_of
 from . import fitting
 from .calibration import comparing
-from .run import Opened, Settings, check_settings, open_model, read, silent, version
+from .run import Opened, Settings, aligned, check_settings, open_model, read, silent, version
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from ..frontends.files.load import Loaded
     from ..report.quality import Quality
     from ..scoring import Prepared
+    from .watch import Watch
 
 BUDGETS = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)
 Progress = Callable[[str], None]
@@ -52,20 +55,31 @@ def run_sweep(
             raise UsageError("sweep-option", words, where=name, hint=hint)
     settings = replace(settings, budget=budgets[0])
     check_settings(settings)
+    progress = logged(progress)
     source = read(model, progress)
     with source.runnable():
         opened = open_model(source, settings, progress)
+        settings = aligned(opened, settings)
+        watch = None
+        if any(b.latency is not None for b in budgets):
+            from .watch import watching
+
+            watch = watching(opened, settings, progress)
         progress("score")
         prepared = fitting.prepare(fitting.scoring_pass(settings), opened)
-        points = tuple(_points(prepared, opened, settings, budgets, progress))
+        points = tuple(_points(prepared, opened, settings, budgets, progress, watch))
     full = {str(metric): value for metric, value in fitting.costs_of(opened).items()}
+    if watch is not None:
+        full["latency"] = watch.full
     path = None if source.loaded is None else str(source.loaded.path)
-    return Curve(path, full, prepared.scores.method, settings.seed, points, prepared.scores.notes, version())
+    structure = structure_of(opened.graph, opened.groups, scores=prepared.scores.arrays)
+    return Curve(path, full, prepared.scores.method, settings.seed, points, prepared.scores.notes, version(), structure)
 
 
 def _points(
-    prepared: Prepared, opened: Opened, settings: Settings, budgets: Sequence[Budget], progress: Progress
-) -> Iterator[Point]:
+    prepared: Prepared, opened: Opened, settings: Settings, budgets: Sequence[Budget], progress: Progress,
+    watch: Watch | None,
+) -> Iterator[Point]:  # fmt: skip
     """Yield the points in the order of the budgets."""
     from ..verification import verify
 
@@ -75,7 +89,8 @@ def _points(
         progress(f"budget {budget}")
         asked: Mapping[str, float | str] = {str(m): v for m, v in budget.to_dict().items()}
         try:
-            fitted = fitting.fit_prepared(prepared, opened, replace(settings, budget=budget), progress)
+            now = replace(settings, budget=budget)
+            fitted = fitting.fit_prepared(prepared, opened, now, progress, watch=watch)
         except BudgetError as error:
             yield Point(asked, reason=error.message)
             continue
@@ -85,5 +100,7 @@ def _points(
         )  # fmt: skip
         quality: Quality | None = compare(fitted.small)
         costs = {str(metric): value for metric, value in fitted.after.items()}
+        if fitted.timed is not None:
+            costs["latency"] = fitted.timed.promised
         widths = {name: len(units) for name, units in fitted.plan.keep.items()}
         yield Point(asked, costs, fitted.plan.objective, check.agreement, quality, widths)

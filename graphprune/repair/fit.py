@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from scipy import linalg
 
 from ..errors import UsageError
+from ..groups import IntArray
 from ..scores import FloatArray
 from .layer import Layer
 
@@ -52,31 +54,57 @@ def least_squares(layer: Layer, removed: NDArray[np.bool_], ridge: float = 1e-2,
     generalised cross-validation error, if that is larger (``validated_ridge``). ``removed`` has shape (columns,).
     Raises UsageError for a ridge of 0 or less with moments that are singular.
     """
-    kept = np.flatnonzero(~removed)
-    new = np.zeros_like(layer.weights)
-    if len(kept):
+    return Problem(layer, removed, towards).fit(ridge)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A layer that loses columns, to be fitted as ``least_squares`` does: what does not depend on the ridge is kept."""
+
+    layer: Layer
+    removed: NDArray[np.bool_]
+    towards: Towards = "old"
+
+    def fit(self, ridge: float) -> Fit:
+        """Return what ``least_squares`` does."""
+        kept, new = self._kept, np.zeros_like(self.layer.weights)
+        if len(kept):
+            few = 0 < self.layer.rows < PLENTY * len(kept)
+            gram, start, missing = self._normal
+            new[:, kept] = start + (self._by_validation(ridge) if few else _solved(gram, missing.T, ridge).T)
+        return fit_of(self.layer, self.removed, new)
+
+    @cached_property
+    def _kept(self) -> IntArray:
+        return np.flatnonzero(~self.removed)
+
+    @cached_property
+    def _normal(self) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """The moments of the columns left, the weights to start from, and what these miss, times the columns."""
+        kept, layer = self._kept, self.layer
         gram = layer.gram[np.ix_(kept, kept)]
-        start = layer.weights[:, kept] if towards == "old" else np.zeros((len(new), len(kept)))
-        missing = layer.cross[:, kept] - start @ gram
-        if 0 < layer.rows < PLENTY * len(kept):
-            old = np.zeros_like(new)
-            old[:, kept] = start
-            new[:, kept] = start + _by_validation(gram, missing, layer.error(old), layer.rows, ridge)
-        else:
-            new[:, kept] = start + _solved(gram, missing.T, ridge).T
-    return fit_of(layer, removed, new)
+        shape = (len(layer.weights), len(kept))
+        start = layer.weights[:, kept] if self.towards == "old" else np.zeros(shape)
+        return gram, start, layer.cross[:, kept] - start @ gram
 
+    @cached_property
+    def _spectrum(self) -> tuple[FloatArray, FloatArray, FloatArray, float]:
+        """Eigenvalues and vectors of the moments, what is missed along them, and its energy."""
+        gram, start, missing = self._normal
+        values, vectors = linalg.eigh(gram, check_finite=False)
+        old = np.zeros_like(self.layer.weights)
+        old[:, self._kept] = start
+        return np.maximum(values, 0.0), vectors, missing @ vectors, self.layer.error(old)
 
-def _by_validation(gram: FloatArray, missing: FloatArray, energy: float, rows: int, least: float) -> FloatArray:
-    """Return the change of weights, shape (outputs, columns), with the ridge of ``validated_ridge``."""
-    scale = float(np.trace(gram)) / len(gram)
-    if scale <= 0:
-        return np.zeros_like(missing)
-    values, vectors = linalg.eigh(gram, check_finite=False)
-    values = np.maximum(values, 0.0)
-    turned = missing @ vectors
-    ridge = validated_ridge(values, np.square(turned).sum(axis=0), energy, rows, least * scale)
-    return np.asarray((turned / (values + ridge)) @ vectors.T)
+    def _by_validation(self, least: float) -> FloatArray:
+        """Return the change of weights, shape (outputs, columns left), with the ridge of ``validated_ridge``."""
+        gram, _, missing = self._normal
+        scale = float(np.trace(gram)) / len(gram)
+        if scale <= 0:
+            return np.zeros_like(missing)
+        values, vectors, turned, energy = self._spectrum
+        ridge = validated_ridge(values, np.square(turned).sum(axis=0), energy, self.layer.rows, least * scale)
+        return np.asarray((turned / (values + ridge)) @ vectors.T)
 
 
 def validated_ridge(values: FloatArray, explained: FloatArray, energy: float, rows: int, least: float) -> float:

@@ -7,7 +7,7 @@ before it (He et al. 2017, ThiNet; methods.md 6.7 to 6.9). The original and the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
@@ -24,17 +24,19 @@ from ..scoring import choice
 from ..statistics.consumers import consumers_of
 from ..statistics.moments import Cross
 from ..statistics.settings import Settings
+from ..statistics.skips import skips_of
 from .apply import Cut, Fitter, Outcome, cuts_of, fit_all, masked, not_fitted, record
 from .bias import with_biases
 from .fit import compensated, least_squares
+from .halves import LEAST
 from .layer import Layer, Targets
-from .ridges import ridges_and_targets
+from .ridges import best_ridge
 from .samples import opened
 
 if TYPE_CHECKING:
     from ..data import Samples
     from ..plan import Plan
-    from ..statistics.targets import Targets as TargetsOf
+    from ..statistics.windows import Rows
 
 How = Literal["least-squares", "bias", "obs"]
 
@@ -87,21 +89,11 @@ def repair(
     if how == "obs":
         outcome = _at_once(base, groups, cuts, data, settings, partial(least_squares, ridge=ridge))
     elif how == "bias":
-        outcome = _in_stages(base, cuts, data, settings, _Way(lambda cut: compensated), original, groups)
+        outcome = _in_stages(base, cuts, data, settings, None, original, groups)
     else:
-        ridges, targets = ridges_and_targets(base, groups, cuts, data, settings, ridge)
-        way = _Way(lambda cut: partial(least_squares, ridge=ridges[cut.consumer.node]), targets)
-        outcome = _in_stages(base, cuts, data, settings, way, original, groups)
+        outcome = _in_stages(base, cuts, data, settings, ridge, original, groups)
     made = with_values(base, outcome.values) if outcome.values else graph
     return Repaired(made, (*notes, *_notes(outcome, len(data))), outcome.before, outcome.after, outcome.left)
-
-
-@dataclass(frozen=True)
-class _Way:
-    """How each consumer is fitted, and the outputs of the model before pruning, where they are there already."""
-
-    fitter: Callable[[Cut], Fitter]
-    targets: TargetsOf | None = None
 
 
 def _at_once(
@@ -114,28 +106,53 @@ def _at_once(
 
 
 def _in_stages(
-    graph: Graph, cuts: Sequence[Cut], data: Samples, settings: Settings, way: _Way, original: Graph | None,
+    graph: Graph, cuts: Sequence[Cut], data: Samples, settings: Settings, ridge: float | None, original: Graph | None,
     groups: Groups,
 ) -> Outcome:  # fmt: skip
+    """Fit consumers one after the other: weights with at least this ridge, or only biases where it is None."""
     from ..statistics.sequential import Pair, sequential
 
     outcome = Outcome()
     outcome.left.update({c.consumer.parameter: c.consumer.refusal for c in cuts if c.consumer.refusal})
     dense = {c.node: c for c in consumers_of(original, couple_like(groups, original))} if original is not None else {}
     fitted = {c.consumer.node: c for c in cuts if not c.consumer.refusal}
-    pairs = [Pair(dense.get(node, c.consumer), c.consumer, columns=_seen(c)) for node, c in fitted.items()]
-    targets = way.targets if original is None else None
-    for stage in sequential(pairs, data, settings, targets, values=masked(cuts, graph)):
+    skips = _skips(cuts, original)
+    pairs = [
+        Pair(dense.get(node, c.consumer), c.consumer, columns=_seen(c), skip=skips.get(node))
+        for node, c in fitted.items()
+    ]
+    parts = 2 if ridge is not None and len(data) >= LEAST * (data.fixed_batch or 1) else 1
+    for stage in sequential(pairs, data, settings, values=masked(cuts, graph), parts=parts):
         for pair in stage.pairs:
             cut, cross = fitted[pair.pruned.node], stage.cross(pair)
             reason = not_fitted(cut, cross.x)
             if reason:
                 outcome.left[cut.consumer.parameter] = reason
                 continue
-            made = record(outcome, cut, list(_layers(cut, cross)), way.fitter(cut))
+            made = record(outcome, cut, list(_layers(cut, cross)), _fitter(cut, stage.parts(pair), ridge))
             if made:
                 stage.set(made)
     return outcome
+
+
+def _fitter(cut: Cut, parts: Sequence[Cross], least: float | None) -> Fitter:
+    """Return how a consumer is fitted; the ridge is the one that holds across two parts of the samples."""
+    if least is None:
+        return compensated
+    if len(parts) < 2:
+        return partial(least_squares, ridge=least)
+    first, second = (list(_layers(cut, part)) for part in parts)
+    whole = cut.removed.reshape(cut.consumer.blocks, cut.consumer.width)
+    removed = list(whole) if _seen(cut) is None else [np.zeros(first[0].weights.shape[1], np.bool_)]
+    return partial(least_squares, ridge=best_ridge(first, second, removed, least))
+
+
+def _skips(cuts: Sequence[Cut], original: Graph | None) -> dict[int, Rows]:
+    """Return what is added to the outputs of the consumers that are fitted; none where the original may name it else.
+
+    A branch then makes up for errors that reach the sum past it.
+    """
+    return {} if original is not None else skips_of([c.consumer for c in cuts if not c.consumer.refusal])
 
 
 def _seen(cut: Cut) -> IntArray | None:

@@ -66,8 +66,6 @@ def _crossed(fitted: Layer, other: Layer, gone: NDArray[np.int64], ridge: float)
 
 
 def elsewhere(layer: Layer, weights: FloatArray, shift: FloatArray) -> float:
-    """Return E|W x - W' x - shift|^2 on a layer's own rows, for weights and a shift that were fitted on others."""
-    missing = layer.weights - weights
-    covariance = layer.second - np.outer(layer.mean, layer.mean)
-    mean = missing @ layer.mean - shift
-    return max(float(np.einsum("oi,oi->", missing @ covariance, missing)), 0.0) + float(np.square(mean).sum())
+    """Return E|y - W' x - shift|^2 on a layer's own rows, for weights and a shift that were fitted on others."""
+    mean = np.square(layer.shift(weights) - shift).sum() if layer.centred else 0.0
+    return layer.error(weights) + float(mean)

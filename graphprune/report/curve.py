@@ -8,7 +8,10 @@ from dataclasses import asdict, dataclass, field
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
+from ..errors import UsageError
 from .quality import Quality
+from .structure import Structure
+from .typed import typed
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -53,7 +56,11 @@ class Point:
 
 @dataclass(frozen=True)
 class Curve:
-    """Points, in the order of the budgets, with the costs of the original and how units were scored."""
+    """Points, in the order of the budgets, with the costs of the original and how units were scored.
+
+    ``structure`` is what a page needs to draw the model before any cut, ``command`` the words of the command line that
+    made the curve (none from Python).
+    """
 
     model: str | None
     full: Mapping[str, float]
@@ -62,6 +69,8 @@ class Curve:
     points: tuple[Point, ...]
     notes: tuple[str, ...] = ()
     version: str = ""
+    structure: Structure | None = field(default=None, repr=False)
+    command: tuple[str, ...] = ()
 
     @property
     def rank_correlation(self) -> float | None:
@@ -76,19 +85,55 @@ class Curve:
         columns = np.array(pairs, np.float64)
         return float(spearmanr(columns[:, 0], columns[:, 1]).statistic)
 
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows."""
+        from ..notebooks.views import curve_html
+
+        return curve_html(self)
+
     def to_json(self) -> str:
         """Return the curve as JSON text, a line a point."""
         body = {"schema": SCHEMA, **{k: v for k, v in vars(self).items() if k != "points"}}
         body["rank_correlation"] = self.rank_correlation
+        body["structure"] = None if self.structure is None else self.structure.to_dict()
         lines = [f" {json.dumps(k)}: {json.dumps(v, allow_nan=False)}" for k, v in body.items()]
         points = ",\n".join("  " + json.dumps(_plain(p), allow_nan=False) for p in self.points)
         return "{\n" + ",\n".join(lines) + f',\n "points": [\n{points}\n ]\n}}\n'
+
+    def to_html(self) -> str:
+        """Return the curve, with the widths at every budget, as one HTML file."""
+        from .html.page import curve_page
+
+        return curve_page(self)
+
+    @classmethod
+    def from_json(cls, text: str, where: str = "sweep") -> Curve:
+        """Read a curve from JSON text; raises UsageError when it is none of this version."""
+        try:
+            body: dict[str, Any] = json.loads(text)
+            if body.pop("schema") != SCHEMA:
+                raise UsageError("report-schema", f"this is not a {SCHEMA!r} file", where=where, hint="make it again")
+            body.pop("rank_correlation", None)
+            points = tuple(_point(p) for p in body.pop("points"))
+            if any(not {*_COSTS} <= costs.keys() for costs in (body["full"], *(p.costs for p in points if p.costs))):
+                raise ValueError("costs lack MACs or parameters")
+            structure = body.pop("structure", None)
+            body |= {key: tuple(map(str, body.get(key, ()))) for key in ("notes", "command")}
+            drawn = None if structure is None else Structure.of(structure)
+            return typed(cls(**body, points=points, structure=drawn))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            hint = "give a file that graphprune sweep --report wrote"
+            raise UsageError("report-unreadable", f"not a sweep: {error}", where=where, hint=hint) from error
 
 
 def _plain(point: Point) -> dict[str, Any]:
     body = asdict(point)
     body["predicted"] = point.predicted if point.predicted is not None and isfinite(point.predicted) else None
     return body
+
+
+def _point(body: Mapping[str, Any]) -> Point:
+    return Point(**{**body, "quality": None if body["quality"] is None else Quality.of(body["quality"])})
 
 
 def in_words(curve: Curve) -> Iterator[Table | Text | str]:

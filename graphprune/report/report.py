@@ -6,10 +6,16 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
+from .latency import LatencyReport
 from .quality import Quality
+from .structure import Structure
+from .typed import typed
+
+if TYPE_CHECKING:
+    from .curve import Curve
 
 SCHEMA = "graphprune.report/1"
 
@@ -78,6 +84,9 @@ class Report:
     the documents).
     ``quality`` is what pruning cost on samples held out, None where there were none.
     ``steps`` tells, where there were several, the ``limits`` of each, the ``costs`` and the ``widths`` it led to.
+    ``latency`` is what was measured, where the budget limits it.
+    ``structure`` is what a page needs to draw the model, ``command`` the words of the command line that made the report
+    (none from Python).
     """
 
     input: Side
@@ -94,11 +103,14 @@ class Report:
     bound: float | None = None
     gap: float | None = None
     version: str = ""
-    steps: tuple[Mapping[str, Any], ...] = ()
+    steps: tuple[Mapping[str, Mapping[str, float]], ...] = ()
     form: str = ""
     notes: tuple[str, ...] = ()
     details: Mapping[str, Any] = field(default_factory=dict, repr=False)
     quality: Quality | None = None
+    structure: Structure | None = field(default=None, repr=False)
+    command: tuple[str, ...] = ()
+    latency: LatencyReport | None = None
 
     def to_json(self) -> str:
         """Return the report as JSON text, with one line for every group and parameter."""
@@ -108,6 +120,9 @@ class Report:
         body["steps"] = list(self.steps)
         body["verify"] = None if self.verify is None else vars(self.verify)
         body["quality"] = None if self.quality is None else self.quality.to_dict()
+        body["structure"] = None if self.structure is None else self.structure.to_dict()
+        body["command"] = list(self.command)
+        body["latency"] = None if self.latency is None else self.latency.to_dict()
         return _text(body) + "\n"
 
     @classmethod
@@ -120,7 +135,7 @@ class Report:
             body: dict[str, Any] = json.loads(text)
             if body.pop("schema") != SCHEMA:
                 raise UsageError("report-schema", f"this is not a {SCHEMA!r} file", where=where, hint="make it again")
-            return cls(**(body | _parts(body)))
+            return typed(cls(**(body | _parts(body))))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             hint = "give a file that --report wrote"
             raise UsageError("report-unreadable", f"not a report: {error}", where=where, hint=hint) from error
@@ -134,6 +149,18 @@ class Report:
             hint = "give a file that --report wrote"
             raise UsageError("report-unreadable", f"cannot read it: {error}", where=str(path), hint=hint) from error
         return cls.from_json(text, where=str(path))
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows."""
+        from ..notebooks.views import report_html
+
+        return report_html(self)
+
+    def to_html(self, curve: Curve | None = None) -> str:
+        """Return the report as one HTML file, with the curve of a sweep over the same model where one is given."""
+        from .html.page import report_page
+
+        return report_page(self, curve)
 
     def save(self, path: str | Path, *, force: bool = False) -> None:
         """Write the report to a file, whole or not at all; raises OutputError."""
@@ -169,4 +196,7 @@ def _parts(body: Mapping[str, Any]) -> dict[str, Any]:
         "steps": tuple(body.get("steps", ())),
         "details": dict(body.get("details", {})),
         "quality": None if body.get("quality") is None else Quality.of(body["quality"]),
+        "structure": None if body.get("structure") is None else Structure.of(body["structure"]),
+        "command": tuple(map(str, body.get("command", ()))),
+        "latency": None if body.get("latency") is None else LatencyReport.of(body["latency"]),
     }

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import IO, TYPE_CHECKING, cast
 
-from . import quality
+from . import latency, quality
 from .report import Agreement, Report
 
 if TYPE_CHECKING:
@@ -61,6 +61,8 @@ def in_words(report: Report, *, verbose: bool = False) -> Iterator[Table | Text 
         yield verify_line(report.verify)
     if report.quality is not None:
         yield quality.in_words(report.quality)
+    if report.latency is not None:
+        yield latency.in_words(report.latency)
     if verbose and report.groups:
         yield widths_table(report)
     yield from frozen_lines([(f.tensor, f.axis, f.reason) for f in report.frozen], verbose=verbose)
@@ -75,6 +77,8 @@ def costs_table(report: Report) -> Table:
         before, after = getattr(report.input, key), getattr(report.output, key)
         share = f"{100 * after / before:.1f}" if before else "-"
         table.add_row(words, amount(before, unit), amount(after, unit), share)
+    if report.latency is not None:
+        table.add_row(*latency.table_row(report.latency))
     if report.verify is not None and report.verify.agreement is not None:
         table.add_row("output agreement", "", "cosine", f"{100 * report.verify.agreement:.2f}")
     return table

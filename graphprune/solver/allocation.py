@@ -13,14 +13,14 @@ from typing import Literal
 
 import numpy as np
 
-from ..cost import FloatArray, IntArray
+from ..cost import FloatArray
 from ..groups import Groups
 from . import continuous, geometric
-from .choices import Choices, Menu
+from .choices import Choices
 from .continuous import Task
 from .limits import Limits
-from .moves import Place
-from .search import COLUMNS, polish, search
+from .rounding import rounded
+from .search import search
 
 Kind = Literal["continuous", "geometric"]
 HALVINGS = 40
@@ -70,38 +70,11 @@ def _continuous(task: Task, part: FloatArray | None) -> FloatArray:
     return continuous.maximise(task, () if part is None else (part,))
 
 
-def rounded(limits: Limits, choices: Choices, widths: FloatArray, price: FloatArray) -> FloatArray:
-    """Return the permitted widths closest to those given, shape (groups,), repaired so that they are within the limits.
-
-    While a limit is exceeded, the group is lowered a step that loses least for what it frees of the exceeded rows.
-    What that leaves over is used up by moves at the true costs, which also correct what rounding lost.
-    """
-    menu = Menu.near(choices, widths, COLUMNS)
-    above = np.abs(menu.width - widths[:, None]).argmin(axis=1)
-    place = Place(limits, menu, _first_column(menu, above))
-    while not limits.holds(place.width):
-        down = np.maximum(_first_column(menu, place.column) - 1, 0)
-        group = np.arange(len(down))
-        weight = np.where(place.slack < 0, 1 / limits.most, 0.0)
-        freed = -place.weighed(weight)[group, down]
-        rate = np.divide(place.gain[group, down], freed, out=np.full(len(freed), np.inf), where=freed > 0)
-        if np.isinf(rate).all():  # nothing is left in sight: below lies what must fit
-            return rounded(limits, choices, np.maximum(place.width / 2, choices.least), price)
-        place = place.moved(np.array([rate.argmin()]), down[[rate.argmin()]])
-    return polish(place, price).width
-
-
-def _first_column(menu: Menu, column: IntArray) -> IntArray:
-    """Return the first column that holds the same width: the ends of a menu are repeated."""
-    width = menu.width[np.arange(len(column)), column]
-    return np.asarray((menu.width >= width[:, None]).argmax(axis=1))
-
-
 def _lowest(limits: Limits, choices: Choices, floor: FloatArray) -> FloatArray:
     """Return the smallest widths of the continuous problem: the floors, halved until they are within the limits."""
     for k in range(HALVINGS):
         low: FloatArray = np.clip(floor / 2**k, np.maximum(choices.least, 1e-6), choices.most)
-        if limits.holds(low):
+        if (limits.smooth(low) <= limits.most).all():
             break
     return low
 

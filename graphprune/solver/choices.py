@@ -11,6 +11,7 @@ from functools import cached_property
 from itertools import chain
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..cost import FloatArray, IntArray
 from ..groups import Group
@@ -96,6 +97,15 @@ class Choices:
     def most(self) -> FloatArray:
         """The full sizes, shape (groups,)."""
         return np.asarray(self.width[self.start + self.count - 1])
+
+    def only(self, kept: NDArray[np.bool_]) -> Choices:
+        """Return the choices that are marked, of every group at least one."""
+        count = np.bincount(self.owner[kept], minlength=len(self.start))
+        return Choices(self.width[kept], self.loss[kept], np.cumsum(count) - count)
+
+    def hold(self, widths: FloatArray) -> bool:
+        """Tell whether these widths, shape (groups,), are among the choices."""
+        return bool((self.width[self.start + self.find(widths)] == widths).all())
 
     def find(self, widths: FloatArray) -> IntArray:
         """Position, within its group, of the permitted width at or below each of these, shape (groups,)."""

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 
-from ..cost import METRICS
 from ..errors import UsageError
 from ..groups import Group, Groups, IntArray
 from ..plan import Plan
 from ..scores import Scores
 from .choices import permitted, ranking
-from .solve import Rules
+from .rules import Multiple, Rules
 
 
 def keep_chosen(
-    groups: Groups, scores: Scores, *, min_width: int = 1, multiple: int | Literal["auto"] = "auto", seed: int = 0
+    groups: Groups, scores: Scores, *, min_width: int = 1, multiple: Multiple = "auto", seed: int = 0
 ) -> Plan:
     """Return the plan that keeps ``scores.chosen``, in every group rounded up to a permitted width.
 
@@ -36,7 +33,7 @@ def keep_chosen(
         fingerprint=groups.fingerprint,
         method=scores.method,
         seed=seed,
-        costs={m: float(groups.costs.evaluate(m, widths)) for m in METRICS},
+        costs={m: float(groups.costs.evaluate(m, widths)) for m in groups.costs.metrics},
         coupling=groups.options,
     )
 
@@ -47,7 +44,7 @@ def _kept(group: Group, scores: Scores, rules: Rules) -> IntArray:
     chosen = np.asarray(scores.chosen[group.id], dtype=bool)
     order = ranking(np.asarray(scores[group.id]))
     order = order[np.argsort(~chosen[order], kind="stable")]
-    widths = permitted(group, rules.min_width, rules.steps[0])
+    widths = permitted(group, rules.min_width, rules.alignment(group, rules.steps[0]))
     width = widths[np.searchsorted(widths, chosen.sum())]
     kept: IntArray = np.sort(order[:width])
     return kept

@@ -32,11 +32,11 @@ class Task:
 
     def used(self, part: FloatArray) -> FloatArray:
         """Return how much of every limit kept parts of shape (groups,) use, shape (rows,): 1 is all of it."""
-        return np.asarray(self.limits.rows(part * self.size) / self.limits.most)
+        return np.asarray(self.limits.smooth(part * self.size) / self.limits.most)
 
     def used_gradient(self, part: FloatArray) -> FloatArray:
         """Return the derivative of ``used`` by the kept parts, shape (rows, groups)."""
-        by_log = self.limits.rows.log_gradient(part * self.size)
+        by_log = self.limits.smooth.log_gradient(part * self.size)
         return np.asarray(by_log / part / self.limits.most[:, None])
 
     def lowered(self, part: FloatArray) -> FloatArray:

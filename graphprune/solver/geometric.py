@@ -59,7 +59,7 @@ def _rows(task: Task) -> list[tuple[Any, FloatArray]]:
     """
     from scipy.sparse import csr_array
 
-    rows, most = task.limits.rows, task.limits.most
+    rows, most = task.limits.smooth, task.limits.most
     size = np.append(np.log(task.size), 0.0)
     found = []
     for r in range(rows.rows):

@@ -1,7 +1,7 @@
-"""Limits on costs as rows of polynomials, prepared for a search that changes one width at a time.
+"""Limits on costs as rows of polynomials over readings, prepared for a search that changes one width at a time.
 
-With all other widths fixed, every row is a polynomial in the width of a single group: its coefficients for all groups
-come from one pass over the terms, and from them what every candidate width of every group would cost.
+With all other widths fixed, every row is a sum of readings of a single group: their coefficients for all groups come
+from one pass over the terms, and from them what every candidate width of every group would cost.
 """
 
 from __future__ import annotations
@@ -14,21 +14,34 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..cost import Costs, FloatArray, IntArray, Metric, Polynomial
+from .choices import Choices
+from .readings import Readings, gather
+from .smooth import smoothed
+
+ROUNDING = 1e-12
+"""What is taken off limits whose sums round."""
+
+
+def firm(costs: Costs, metric: Metric, limit: float) -> float:
+    """Return what sums may reach so that the cost is within a limit however it is added up."""
+    exact = metric != "latency" and costs.full[metric] < 2.0**53  # whole numbers up to here add up without rounding
+    return limit if exact else limit * (1 - ROUNDING)
 
 
 @dataclass(frozen=True)
 class Incidences:
-    """Every (term, group) of the rows, and the (group, row) pairs they fall into, ascending by group.
+    """Every (term, group) of the rows, the (group, row, reading) cells and the (group, row) pairs they fall into.
 
-    ``others`` are the remaining factors of the term, padded with ``n_groups``; ``power`` is the group's exponent less
-    one. Every group has at least one pair, if need be one without terms; its pairs start at ``first``.
+    Cells and pairs ascend by group. ``others`` are the remaining factors of the term, padded with ``readings``. Every
+    group has at least one pair, if need be one without terms; its pairs start at ``first``, and the cells of a pair at
+    ``start``.
     """
 
     term: IntArray
     others: IntArray
-    pair: IntArray
-    power: IntArray
-    degree: int
+    cell: IntArray
+    reading: IntArray
+    start: IntArray
     group: IntArray
     row: IntArray
     first: IntArray
@@ -36,31 +49,42 @@ class Incidences:
 
 @dataclass(frozen=True)
 class Limits:
-    """``rows(widths) <= most`` for every row, shape (rows,); rows that hold at full width are left out.
+    """``rows`` of what ``readings`` show of the widths are at most ``most``, shape (rows,); no row holds at full width.
 
     Costs never fall as a width grows, so that a row which holds unpruned holds everywhere.
     """
 
     rows: Polynomial
     most: FloatArray
+    readings: Readings
 
     @classmethod
     def of(cls, costs: Costs, limits: Mapping[Metric, float]) -> Limits:
-        """Gather the rows that limits on these metrics ask for; peak memory gives one for every step it may bind."""
+        """Gather the rows that limits on these metrics ask for; peak memory gives one for every step it may bind.
+
+        Raises UsageError for a limit on a latency that was not measured.
+        """
         parts: list[Polynomial] = []
         most: list[FloatArray] = []
-        for metric, limit in limits.items():
-            rows = costs.peaks(limit) if metric == "memory" else getattr(costs, metric)
-            if rows.rows and costs.full[metric] > limit:
+        timed = None
+        for metric in (m for m in limits if m != "latency"):
+            rows = costs.peaks(limits[metric]) if metric == "memory" else getattr(costs, metric)
+            if rows.rows and costs.full[metric] > limits[metric]:
                 parts.append(rows)
-                exact = costs.full[metric] < 2.0**53  # sums of whole numbers up to here have no rounding
-                most.append(np.full(rows.rows, limit if exact else limit * (1 - 1e-12)))
-        n = len(costs.sizes)
-        return cls(_stack(parts, n), np.concatenate(most) if most else np.zeros(0))
+                most.append(np.full(rows.rows, firm(costs, metric, limits[metric])))
+        if "latency" in limits and costs.measured(costs.sizes) > limits["latency"]:
+            timed = costs.latency
+            most.append(np.full(1, firm(costs, "latency", limits["latency"])))
+        rows, readings = gather(costs.sizes, parts, timed)
+        return cls(rows, np.concatenate(most) if most else np.zeros(0), readings)
+
+    def cost(self, widths: NDArray[np.generic]) -> FloatArray:
+        """Value of every row, shape (..., rows), at whole widths of shape (..., groups)."""
+        return self.rows(self.readings.values(widths))
 
     def slack(self, widths: NDArray[np.generic]) -> FloatArray:
-        """How far every row is below its limit, shape (..., rows), at widths of shape (..., groups)."""
-        return self.most - self.rows(widths)
+        """How far every row is below its limit, shape (..., rows), at whole widths of shape (..., groups)."""
+        return self.most - self.cost(widths)
 
     def holds(self, widths: NDArray[np.generic]) -> NDArray[np.bool_]:
         """Whether all rows are within their limits, shape (...)."""
@@ -71,61 +95,81 @@ class Limits:
         return np.asarray((1 - self.slack(widths) / self.most).max(axis=-1))
 
     @cached_property
+    def smooth(self) -> Polynomial:
+        """The rows as polynomials over real widths: the same, or close to it where they hold gauges."""
+        return smoothed(self.rows, self.readings)
+
+    def worthwhile(self, choices: Choices) -> Choices:
+        """Leave out choices whose next wider one costs as much in every row and loses no more: steps have one width."""
+        used = np.unique(self.rows.factor)
+        used = used[used < len(self.readings.group)]
+        dearer = np.append(choices.owner[1:] != choices.owner[:-1], True)
+        dearer[:-1] |= choices.loss[1:] > choices.loss[:-1]
+        for reading in used if not self.readings.plain else ():
+            group = self.readings.group[reading]
+            mine = slice(choices.start[group], choices.start[group] + choices.count[group])
+            first = self.readings.start[reading]
+            shown = self.readings.table[first + choices.width[mine].astype(np.int64)]
+            dearer[mine][:-1] |= shown[1:] > shown[:-1]
+        return choices if self.readings.plain else choices.only(dearer)
+
+    @cached_property
     def incidences(self) -> Incidences:
         """The (term, group) table."""
-        factor, n, rows = self.rows.factor, self.rows.n_groups, self.rows.rows
-        same = factor[:, :, None] == factor[:, None, :]
-        fresh = ~np.tril(same, -1).any(axis=2) & (factor < n)
-        term, column = np.nonzero(fresh)
-        group = factor[term, column]
-        others = np.sort(np.where(factor[term] == group[:, None], n, factor[term]), axis=1)[:, :-1]
-        power = same[term, column].sum(axis=1) - 1
-        key = group * rows + self.rows.row[term]
-        idle = np.setdiff1d(np.arange(n), group) * rows
-        pairs, place = np.unique(np.concatenate([key, idle]), return_inverse=True)
-        pair_group, pair_row = np.divmod(pairs, rows)
+        factor, readings, rows = self.rows.factor, len(self.readings.group), self.rows.rows
+        n = len(self.readings.sizes)
+        term, column = np.nonzero(factor < readings)
+        reading = factor[term, column]
+        others = factor[term]
+        others[np.arange(len(term)), column] = readings
+        others = np.sort(others, axis=1)[:, :-1]
+        group = self.readings.group[reading]
+        idle = np.setdiff1d(np.arange(n), group)
+        key = (group * rows + self.rows.row[term]) * readings + reading
+        cells, place = np.unique(np.concatenate([key, idle * rows * readings + idle]), return_inverse=True)
+        pair, cell_reading = np.divmod(cells, readings)
+        start = np.flatnonzero(np.diff(pair, prepend=-1))
+        pair_group, pair_row = np.divmod(pair[start], rows)
         first = np.searchsorted(pair_group, np.arange(n))
-        degree = int(power.max(initial=0)) + 1
-        return Incidences(term, others, place[: len(term)], power, degree, pair_group, pair_row, first)
+        return Incidences(term, others, place[: len(term)], cell_reading, start, pair_group, pair_row, first)
 
-    def univariate(self, widths: FloatArray) -> FloatArray:
-        """Coefficients of every pair's polynomial, shape (pairs, degree), from the first power up."""
+    def slopes(self, shown: FloatArray) -> FloatArray:
+        """Change of every cell's row by its reading, shape (cells,), where readings show ``shown``, (readings,)."""
         at = self.incidences
-        padded = np.append(widths, 1.0)
+        padded = np.append(shown, 1.0)
         rest = self.rows.coefficient[at.term]
         for column in at.others.T:
             rest *= padded[column]
-        table = np.bincount(at.pair * at.degree + at.power, rest, minlength=len(at.group) * at.degree)
-        return table.reshape(-1, at.degree).astype(np.float64, copy=False)
+        return np.bincount(at.cell, rest, minlength=len(at.reading)).astype(np.float64, copy=False)
 
     def changes(self, widths: FloatArray, candidates: FloatArray) -> FloatArray:
         """Return how every row changes, shape (pairs, candidates), when one group moves to a candidate.
 
         ``candidates`` has shape (groups, candidates).
         """
-        at, table = self.incidences, self.univariate(widths)
-        change = (candidates - widths[:, None])[at.group] * table[:, :1]
-        for power in range(1, at.degree):
-            step = candidates ** (power + 1) - widths[:, None] ** (power + 1)
-            change += step[at.group] * table[:, power : power + 1]
-        return change
+        at, shown = self.incidences, self.readings.values(widths)
+        change = self.readings.at(at.reading, candidates) - shown[at.reading][:, None]
+        change *= self.slopes(shown)[:, None]
+        return change if len(at.start) == len(at.reading) else np.add.reduceat(change, at.start, axis=0)
 
-    def prices(self, widths: FloatArray, weight: FloatArray) -> FloatArray:
-        """Gradient of ``weight @ rows`` by the widths, shape (groups,), with a weight for every row."""
-        at, table = self.incidences, self.univariate(widths)
-        slope = table[:, 0].copy()
-        for power in range(1, at.degree):
-            slope += (power + 1) * table[:, power] * widths[at.group] ** power
-        return np.asarray(np.add.reduceat(slope * weight[at.row], at.first))
+    def fits(self, widths: FloatArray, candidates: FloatArray) -> NDArray[np.bool_]:
+        """Tell whether every limit holds when one group moves to a candidate, shape (groups, candidates)."""
+        at, room = self.incidences, self.slack(widths)
+        inside = self.changes(widths, candidates) <= room[at.row][:, None]
+        return np.asarray(np.logical_and.reduceat(inside, at.first, axis=0))
 
+    def priced(self, widths: FloatArray, weight: FloatArray, candidates: FloatArray) -> FloatArray:
+        """Return what candidates cost, shape (groups, candidates), with a weight for every row, the other groups fixed.
 
-def _stack(parts: list[Polynomial], n_groups: int) -> Polynomial:
-    """Put the rows of several polynomials below each other."""
-    if not parts:
-        return Polynomial.stack([], n_groups)
-    degree = max(p.factor.shape[1] for p in parts)
-    factor = [np.pad(p.factor, ((0, 0), (0, degree - p.factor.shape[1])), constant_values=n_groups) for p in parts]
-    offset = np.cumsum([0, *(p.rows for p in parts)])
-    row = [p.row + start for p, start in zip(parts, offset, strict=False)]
-    coefficient = np.concatenate([p.coefficient for p in parts])
-    return Polynomial(coefficient, np.concatenate(factor), np.concatenate(row), int(offset[-1]), n_groups)
+        But for what the group does not change. ``widths``, of shape (groups,), may lie between whole widths.
+        """
+        at, readings = self.incidences, self.readings
+        row = at.row if len(at.start) == len(at.reading) else np.repeat(at.row, np.diff([*at.start, len(at.reading)]))
+        worth = self.slopes(readings.between(widths)) * weight[row]
+        slope = np.bincount(at.reading, worth, minlength=len(readings.group)).astype(np.float64, copy=False)
+        if readings.plain:
+            return slope[:, None] * candidates
+        used, n = np.unique(np.append(np.arange(len(readings.sizes)), at.reading)), readings.group
+        used = used[np.argsort(n[used], kind="stable")]
+        cost = slope[used][:, None] * readings.at(used, candidates)
+        return np.add.reduceat(cost, np.flatnonzero(np.diff(n[used], prepend=-1)), axis=0)

@@ -34,6 +34,17 @@ SAFETY = 1e-9
 """What is taken off the bound for rounding, relative to the sums it is made of."""
 
 
+def quick_bound(limits: Limits, choices: Choices, widths: FloatArray, price: FloatArray, loss: float) -> float:
+    """Return the lower bound that the first cuts give without the programme; arguments are those of ``lower_bound``."""
+    best = float(np.minimum.reduceat(choices.loss, choices.start).sum())
+    if price.any():
+        weights, multiplier = _weights(limits, price)
+        base = np.maximum(widths, 0.5)
+        for family in (tangents(limits, choices, base, weights), transports(limits, choices, base, price, weights)):
+            best = max(best, _scaled_certificate(choices, family, multiplier))
+    return min(best, loss)
+
+
 def lower_bound(limits: Limits, choices: Choices, widths: FloatArray, price: FloatArray, loss: float) -> float:
     """Return a lower bound on the loss of all choices within the limits.
 

@@ -1,8 +1,9 @@
 """Widths of least loss within the limits: priced widths to start from, then moves at true cost.
 
-The start prices the widths by the gradient of the costs, one multiplier per row (a Lagrangian of the linearised
-problem), and takes the cheapest choice of every group. The scale of the prices is narrowed down so that the true
-costs are within the limits, and the prices are taken anew where that lands. Moves use up what rounding leaves over.
+The start prices the widths by what they cost while all others are fixed, one multiplier per row (a Lagrangian of the
+separated problem), and takes the cheapest choice of every group. The scale of the prices is narrowed down so that the
+true costs are within the limits, and the prices are taken anew where that lands. Moves use up what rounding leaves
+over.
 """
 
 from __future__ import annotations
@@ -43,8 +44,8 @@ def start(limits: Limits, menu: Menu, base: FloatArray) -> tuple[Place, FloatArr
     best = Place(limits, menu, np.zeros(len(base), dtype=np.int64))
     low, high, idle = -25.0, 25.0, 0
     for turn in range(ROUNDS):
-        slope = limits.prices(base, weight / limits.most)[:, None] * menu.width
-        column, high = _narrow(limits, menu, slope, low, high, 2 if turn else 4)
+        cost = limits.priced(base, weight / limits.most, menu.width)
+        column, high = _narrow(limits, menu, cost, low, high, 2 if turn else 4)
         place = Place(limits, menu, column)
         price = np.exp(high) * weight / limits.most
         loss, least = place.losses.sum(), best.losses.sum()
@@ -63,14 +64,14 @@ def start(limits: Limits, menu: Menu, base: FloatArray) -> tuple[Place, FloatArr
 
 
 def _narrow(
-    limits: Limits, menu: Menu, slope: FloatArray, low: float, high: float, turns: int
+    limits: Limits, menu: Menu, cost: FloatArray, low: float, high: float, turns: int
 ) -> tuple[IntArray, float]:
     """Find the smallest scale of the prices, by its logarithm, at which the cheapest choices are within the limits."""
-    groups = np.arange(len(slope))
-    found = np.zeros(len(slope), dtype=np.int64)
+    groups = np.arange(len(cost))
+    found = np.zeros(len(cost), dtype=np.int64)
     for _ in range(turns):
         scale = np.linspace(low, high, PROBES + 2)[1:-1]  # all probes at once: half the calls of a bisection
-        column = (menu.loss + np.exp(scale)[:, None, None] * slope).argmin(axis=2)
+        column = (menu.loss + np.exp(scale)[:, None, None] * cost).argmin(axis=2)
         holds = limits.holds(menu.width[groups, column])
         first = int(holds.argmax()) if holds.any() else PROBES
         low, high = scale[first - 1] if first else low, scale[first] if first < PROBES else high
@@ -88,7 +89,7 @@ def rebalance(place: Place, price: FloatArray) -> Place | None:
     steps = np.clip(place.column + np.array([[-1], [1]]), 0, menu.width.shape[1] - 1)
     worth = place.weighed(price)[groups, steps]
     reduced = np.where(np.abs(worth) > COARSE * (price @ limits.most), place.gain[groups, steps] + worth, np.inf)
-    slope = limits.prices(place.width, price)[:, None] * menu.width
+    cost = limits.priced(place.width, price, menu.width)
     best = None
     for k in np.argsort(reduced, axis=None, kind="stable")[:CHANCES]:
         side, group = divmod(int(k), len(groups))
@@ -97,7 +98,7 @@ def rebalance(place: Place, price: FloatArray) -> Place | None:
         loss = menu.loss.copy()
         loss[group, menu.width[group] != menu.width[group, steps[side, group]]] = np.inf
         locked = Menu(menu.width, loss)
-        there = Place(limits, locked, _narrow(limits, locked, slope, -1.0, 3.0, 2)[0])
+        there = Place(limits, locked, _narrow(limits, locked, cost, -1.0, 3.0, 2)[0])
         if np.isfinite(there.losses).all():
             there = fill(there)
             if there.losses.sum() < (best or place).losses.sum() - TINY:
@@ -149,7 +150,7 @@ def use_up(limits: Limits, choices: Choices, widths: FloatArray, price: FloatArr
     """Raise single widths until ``part`` of a limit is used, where that costs no loss: the fewest that reach it."""
     menu = Menu.near(choices, widths, COLUMNS)
     place = Place(limits, menu, menu.find(widths))
-    while limits.used(place.width) < part:
+    while (1 - place.slack / limits.most).max() < part:
         worth = place.weighed(price)
         allowed = place.fits & (place.gain <= TINY) & (worth > 0)
         if not allowed.any():

@@ -17,6 +17,7 @@ from .consumers import consumers_of
 from .gram import Accumulator
 from .running import Feeds, batches, names_of, network
 from .settings import Settings
+from .skips import Skips, read_skip
 from .statistics import Origin, Statistics, fingerprint
 from .surrogates import Surrogates
 from .targets import Store, Targets, reading_weights
@@ -36,14 +37,14 @@ NARROWEST = 64
 def collect(
     graph: Graph, groups: Groups, data: Any, settings: Settings | None = None, *,
     consumers: Sequence[Consumer] | None = None, preprocess: Any = None, shard: tuple[int, int] = (0, 1),
-    targets: bool = False,
+    targets: bool = False, skips: Skips | None = None,
 ) -> Statistics:  # fmt: skip
     """Return the moments of what consumers read on samples.
 
     ``data`` is anything that ``open_samples`` takes, Samples, or Surrogates. ``consumers`` are those to look at
     (default: all). ``shard`` (k, n) takes the k-th of n parts of the samples, k from 0; the parts' statistics add up to
     those of all, to rounding of float64 as long as there are no more parts than chunks. With ``targets``, what the
-    consumers put out is kept for ``sequential``.
+    consumers put out is kept for ``sequential``, with what is added to it where ``skips`` says so.
 
     Memory: a float64 matrix of blocks * width^2 for every distinct input of a consumer (``Settings.memory`` at most,
     in blocks no narrower than 64), one batch's tensors and the rows of some, and ``Settings.room`` of targets; nothing
@@ -55,8 +56,8 @@ def collect(
     running = network(graph, settings.provider, settings.device)
     samples, notes = opened_samples(data, running.specs, preprocess)
     parts = shares(samples, settings, shard, _bytes_a_sample(graph, looked_at))
-    passing = _Pass(looked_at, settings, len(samples), Targets(Store(settings.room)) if targets else None)
-    fetch = running.fetching(names_of(c.tensor for c in looked_at))
+    passing = _Pass(looked_at, settings, len(samples), Targets(Store(settings.room)) if targets else None, skips)
+    fetch = running.fetching(passing.names)
     for first, last, size in parts if looked_at else ():
         for start, feeds, count in batches(samples, size, first, last):
             passing.add(fetch(feeds), start, count)
@@ -138,9 +139,12 @@ class _Pass:
     """One pass over the samples; not to be reused."""
 
     def __init__(
-        self, consumers: Sequence[Consumer], settings: Settings, samples: int, targets: Targets | None
-    ) -> None:
+        self, consumers: Sequence[Consumer], settings: Settings, samples: int, targets: Targets | None,
+        skips: Skips | None = None,
+    ) -> None:  # fmt: skip
         self.settings, self.targets = settings, targets
+        self.skips = skips if skips is not None and targets is not None else {}
+        self.names = names_of([*(c.tensor for c in consumers), *(rows.tensor for rows in self.skips.values())])
         self.wanted = settings.per_sample(samples)
         self.readers: dict[str, _Reader] = {}
         for consumer in consumers:
@@ -166,8 +170,16 @@ class _Pass:
             rows = reader.rows.read(values, start, count, self.wanted, self.settings.seed)
             for consumer in reader.consumers if self.targets is not None else ():
                 assert self.targets is not None
-                self.targets.add(consumer, start, rows, reader.weights[consumer.node])
+                plus = self._plus(consumer, tensors, start, count, len(rows))
+                self.targets.add(consumer, start, rows, reader.weights[consumer.node], plus)
             reader.total.add(rows)
+
+    def _plus(self, consumer: Consumer, tensors: Feeds, start: int, count: int, rows: int) -> Any:
+        """Return what is added to a consumer's outputs of a batch."""
+        skip = self.skips.get(consumer.node)
+        if skip is None:
+            return 0.0
+        return read_skip(skip, tensors[skip.tensor], start, count, self.wanted, self.settings.seed, rows=rows)
 
     def flush(self) -> None:
         """End a chunk."""
@@ -199,12 +211,14 @@ def accumulator(
     return Accumulator(consumer.columns, blocks_of(consumer, settings), order, consumer.tensor, wanted)
 
 
-def targets_of(consumers: Sequence[Consumer], samples: Samples, settings: Settings) -> Targets:
+def targets_of(
+    consumers: Sequence[Consumer], samples: Samples, settings: Settings, skips: Skips | None = None
+) -> Targets:
     """Return what consumers of one graph put out on samples, for ``sequential``; the model runs once."""
     graph = consumers[0].stored.graph
     kept = Targets(Store(settings.room))
-    passing = _Pass(consumers, replace(settings, kind="diagonal"), len(samples), kept)
-    fetch = network(graph, settings.provider, settings.device).fetching(names_of(c.tensor for c in consumers))
+    passing = _Pass(consumers, replace(settings, kind="diagonal"), len(samples), kept, skips)
+    fetch = network(graph, settings.provider, settings.device).fetching(passing.names)
     for first, last, size in shares(samples, settings, (0, 1), _bytes_a_sample(graph, consumers)):
         for start, feeds, count in batches(samples, size, first, last):
             passing.add(fetch(feeds), start, count)

@@ -37,24 +37,37 @@ class Staged(Protocol):
 
 def levels_of(graph: Graph, stops: Sequence[int]) -> list[Level]:
     """Return the nodes among ``stops`` by how many others of them lie before each on its longest path."""
-    depth: dict[str, int] = {}
-    stop, found = set(stops), dict[int, list[int]]()
-    for k, node in enumerate(graph.nodes):
-        level = max((depth.get(n, 0) for n in node.inputs if n), default=0)
-        if k in stop:
-            found.setdefault(level, []).append(k)
-            level += 1
-        depth.update(dict.fromkeys(node.outputs, level))
+    found = dict[int, list[int]]()
+    for node, level in depths(graph, stops)[1].items():
+        found.setdefault(level, []).append(node)
     return [tuple(found[level]) for level in sorted(found)]
+
+
+def depths(graph: Graph, stops: Sequence[int]) -> tuple[dict[str, int], dict[int, int]]:
+    """Return by how many of ``stops`` each tensor and each stop is preceded on its longest path, in graph order.
+
+    Tensors that depend on no input of the model are left out.
+    """
+    depth: dict[str, int] = dict.fromkeys(graph.inputs, 0)
+    stop, found = set(stops), dict[int, int]()
+    for k, node in enumerate(graph.nodes):
+        known = [depth[n] for n in node.inputs if n in depth]
+        level = max(known, default=0)
+        if k in stop:
+            found[k] = level
+        if known or k in stop:
+            depth.update(dict.fromkeys(node.outputs, level + (k in stop)))
+    return depth, found
 
 
 class Repeated:
     """A network that is run from its inputs for every stage: what torch modules get."""
 
     def __init__(
-        self, graph: Graph, wanted: Mapping[int, str], samples: Samples, spans: Sequence[Span], settings: Settings
-    ) -> None:
-        self.samples, self.spans, self.wanted = samples, spans, wanted
+        self, graph: Graph, wanted: Mapping[int, str], samples: Samples, spans: Sequence[Span], settings: Settings,
+        also: Mapping[int, str] | None = None,
+    ) -> None:  # fmt: skip
+        self.samples, self.spans, self.wanted, self.also = samples, spans, wanted, also or {}
         self.network = network(graph, settings.provider, settings.device)
         self.levels = levels_of(graph, list(wanted))
         self._level_of = {k: number for number, level in enumerate(self.levels) for k in level}
@@ -75,7 +88,8 @@ class Repeated:
 
     def stage(self, number: int) -> Iterator[tuple[int, int, Mapping[str, NDArray[Any]]]]:
         """Run the network up to a level."""
-        fetch = self.network.fetching(names_of(self.wanted[k] for k in self.levels[number]))
+        level = self.levels[number]
+        fetch = self.network.fetching(names_of(m[k] for m in (self.wanted, self.also) for k in level if k in m))
         self._done = number
         for start, count in self.spans:
             yield start, count, fetch(feeds_of(self.samples, start, count))

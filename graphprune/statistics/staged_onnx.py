@@ -29,14 +29,17 @@ RANDOM = frozenset({"RandomNormal", "RandomUniform", "Bernoulli", "Multinomial"}
 
 
 class StagedOnnx:
-    """An ONNX model run in stages; not to be reused. ``wanted`` maps consumers' nodes to the tensors they read."""
+    """An ONNX model run in stages; not to be reused. ``wanted`` maps consumers' nodes to the tensors they read.
+
+    ``also`` maps some of them to another tensor that is seen with it, which is known by then.
+    """
 
     def __init__(
-        self, graph: Graph, wanted: Mapping[int, str], samples: Samples, spans: Sequence[Span], settings: Settings
-    ) -> None:
+        self, graph: Graph, wanted: Mapping[int, str], samples: Samples, spans: Sequence[Span], settings: Settings,
+        also: Mapping[int, str] | None = None,
+    ) -> None:  # fmt: skip
         self.graph, self.samples, self.spans, self.settings = graph, samples, spans, settings
-        self.wanted = wanted
-        self.parts = Parts(graph, wanted)
+        self.parts = Parts(graph, wanted, also)
         self.values: dict[str, Array] = {}
         self.store = Store(settings.room)
         self.shapes: dict[str, tuple[int | None, ...]] = {}
@@ -55,7 +58,7 @@ class StagedOnnx:
 
     def stage(self, number: int) -> Iterator[tuple[int, int, Mapping[str, NDArray[Any]]]]:
         """Run the nodes up to a level, batch by batch."""
-        seen = names_of(self.wanted[k] for k in self.levels[number])
+        seen = self.parts.seen(number)
         if number == 0:
             self._keep_inputs()
         run, given, made = self._opened(number)
@@ -138,16 +141,16 @@ class StagedOnnx:
 class Parts:
     """Which nodes of a model run in which stage, and which tensors cross the borders."""
 
-    def __init__(self, graph: Graph, wanted: Mapping[int, str]) -> None:
+    def __init__(self, graph: Graph, wanted: Mapping[int, str], also: Mapping[int, str] | None = None) -> None:
         model = graph.source.model
-        self._protos, self._wanted = model.graph.node, wanted
+        self._protos, self._wanted, self._also = model.graph.node, wanted, also or {}
         self.reads = [tuple(dict.fromkeys(_reads(node))) for node in self._protos]
         self.stored: dict[str, Any] = {t.name: t for t in model.graph.initializer}
         self.stored.update({t.values.name: t for t in model.graph.sparse_initializer})
         makers = {name: k for k, node in enumerate(self._protos) for name in node.output}
         self.stops = {makers[graph.nodes[k].outputs[0]]: k for k in wanted}
         self.stages, self.levels = self._staged(graph.inputs)
-        self._needed = self._before(set(wanted.values()))
+        self._needed = self._before({*wanted.values(), *self._also.values()})
         self.last_use, self.first_read = self._uses()
 
     def _staged(self, inputs: Iterable[str]) -> tuple[list[int | None], list[Level]]:
@@ -164,7 +167,7 @@ class Parts:
             found.append(number)
             if number is not None:
                 stage.update(dict.fromkeys(node.output, number))
-        self._stage_of = stage
+        self.stage_of = stage
         return found, [tuple(sorted(levels.get(k, ()))) for k in range(max(levels, default=-1) + 1)]
 
     def _before(self, wanted: set[str]) -> set[int]:
@@ -180,16 +183,21 @@ class Parts:
         """Return the last stage that uses each tensor that depends on inputs, and the first that reads a stored one."""
         last: dict[str, int] = {}
         first: dict[str, int] = {}
-        for number, level in enumerate(self.levels):
-            for node in level:
-                last[self._wanted[node]] = max(last.get(self._wanted[node], 0), number)
+        for number in range(len(self.levels)):
+            for name in self.seen(number):
+                last[name] = max(last.get(name, 0), number)
             for k in self.nodes(number):
                 for name in self.reads[k]:
-                    if name in self._stage_of:
+                    if name in self.stage_of:
                         last[name] = max(last.get(name, 0), number)
                     else:
                         first.setdefault(name, number)
         return last, first
+
+    def seen(self, number: int) -> tuple[str, ...]:
+        """Return the tensors that are looked at after a stage."""
+        level = self.levels[number]
+        return names_of(m[k] for m in (self._wanted, self._also) for k in level if k in m)
 
     def nodes(self, number: int) -> list[int]:
         """Return the nodes of a stage in order, with what depends on no input and is needed here."""
@@ -204,7 +212,7 @@ class Parts:
     def made(self, number: int) -> list[str]:
         """Return the tensors of a stage that its level or later stages use."""
         own = (n for k in sorted(self._needed) if self.stages[k] == number for n in self._protos[k].output)
-        here = {self._wanted[node] for node in self.levels[number]}
+        here = set(self.seen(number))
         return [n for n in own if n in here or self.last_use.get(n, -1) > number]
 
     def ending(self, number: int) -> list[str]:

@@ -76,14 +76,18 @@ class Targets:
     starts: list[int] = field(default_factory=list)
     sizes: list[int] = field(default_factory=list)
 
-    def add(self, consumer: Consumer, start: int, rows: Single, weights: Single) -> None:
-        """Keep what a consumer makes of rows as they are read; ``weights`` is what ``reading_weights`` returns."""
+    def add(self, consumer: Consumer, start: int, rows: Single, weights: Single, plus: Single | float = 0.0) -> None:
+        """Keep what a consumer makes of rows as they are read; ``weights`` is what ``reading_weights`` returns.
+
+        ``plus``, of the shape of what is made, is added to it.
+        """
         b, o = consumer.blocks, consumer.outputs
         if b == 1:
             made = rows @ weights[0].T
         else:
             split = rows.reshape(len(rows), consumer.area, b, -1).transpose(2, 0, 1, 3).reshape(b, len(rows), -1)
             made = np.matmul(split, weights.transpose(0, 2, 1)).transpose(1, 0, 2).reshape(len(rows), b * o)
+        made += plus
         self.store.put((consumer.node, start), made)
 
     def batch(self, consumer: Consumer, start: int) -> Single:

@@ -1,11 +1,11 @@
 """What pruning without training costs on trained models, by our methods and the peers'.
 
-    python tests/bench/accuracy.py --mnist mnist.npz [--packages DIR] [--only digits,lines] [--methods obs,magnitude]
+    python tests/bench/accuracy.py --mnist mnist.npz [--packages DIR] [--photographs DIR] [--only digits,lines]
 
 Each cell is the task's metric after pruning to a part of the multiply-accumulates. Ours are shown with and without
-repair; onnxsim's passes prune the same file at the sparsity that comes nearest from above, Torch-Pruning's the torch
-module. A table of all cells found so far is printed at the end; with --out they are kept in a JSON file, and a later
-run goes on from there.
+repair, and with samples that are made up; onnxsim's passes prune the same file at the sparsity that comes nearest from
+above, Torch-Pruning's the torch module. A table of all cells found so far is printed at the end; with --out they are
+kept in a JSON file, and a later run goes on from there.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime
-from accuracy_tasks import Run, Samples, Task, tasks
+from accuracy_ours import WITHOUT, Ours
+from accuracy_tasks import tasks
+from task import Run, Samples, Task, exported
 from zoo import torchvision_models
 
 import graphprune as gp
-from graphprune.errors import BudgetError
 
 BUDGETS = (0.8, 0.65, 0.5, 0.35)
 OURS = ("magnitude", "wanda", "flap", "thinet", "obs", "osscar", "obspa")
 PEERS = ("onnxsim l2", "onnxsim l2 global", "onnxsim wanda", "tp magnitude", "tp bn", "tp taylor", "tp hessian")
-SAMPLES = 256
 Cells = dict[str, float | None]
 
 
@@ -44,12 +44,13 @@ def main() -> None:
     cells: Cells = json.loads(given.out.read_text()) if given.out and given.out.exists() else {}
     with suppress(ImportError):
         torchvision_models()  # which some packages would import in a way that fails beside a CPU build of torch
-    wanted = tasks(given.mnist)
+    wanted = tasks(given.mnist, given.photographs)
     for name, task in wanted.items():
         if given.only and name not in given.only:
             continue
         try:
             model = task.model()
+            task.calibration(2, 0)
         except ImportError as error:
             print(f"{name}: skipped: {error}")
             continue
@@ -66,11 +67,12 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--mnist", type=Path, help="an .npz with x_train, x_test and y_test")
     parser.add_argument("--packages", type=Path, nargs="*", default=[], help="folders with the packages of the models")
+    parser.add_argument("--photographs", type=Path, nargs="*", default=[], help="folders with more to calibrate on")
     parser.add_argument("--only", type=lambda s: s.split(","), default=[], help="tasks")
     parser.add_argument("--methods", type=lambda s: s.split(","), default=[*OURS, *PEERS], help="ours and the peers'")
-    parser.add_argument("--repairs", type=lambda s: s.split(","), default=["none", "least-squares"])
+    parser.add_argument("--repairs", type=lambda s: s.split(","), default=["none", "least-squares", WITHOUT])
     parser.add_argument("--budgets", type=lambda s: [float(b) for b in s.split(",")], default=list(BUDGETS))
-    parser.add_argument("--samples", type=int, default=SAMPLES)
+    parser.add_argument("--samples", type=int, help="samples to calibrate on; default: each task's own number")
     parser.add_argument("--seeds", type=int, default=1, help="draws of calibration samples")
     parser.add_argument("--out", type=Path, help="JSON file of the cells")
     return parser.parse_args()
@@ -82,7 +84,7 @@ def measured(task: Task, model: onnx.ModelProto, given: Any, known: Cells) -> It
     if f"{task.name}|original|1|0" not in known:
         yield f"{task.name}|original|1|0", task.measure(original, original)
     for seed in range(given.seeds):
-        samples = task.calibration(given.samples, seed)
+        samples = task.calibration(given.samples or task.samples, seed)
         for method in given.methods:
             for title, prune in variants(task, model, method, given, samples, seed):
                 for budget in given.budgets:
@@ -107,8 +109,15 @@ def variants(
         if task.module is not None:
             yield method, lambda budget: torch_pruning(task, method, budget)
     else:
+        names = [i.name for i in model.graph.input]
+        data = dict(zip(names, samples.values(), strict=True))
+        sizes = {name: (1, *values.shape[1:]) for name, values in data.items()}
+        by_data, alone = (Ours(model, method, sizes, given_data, seed) for given_data in (data, None))
         for repair in given.repairs:
-            yield f"{method}, {repair}", partial(ours, model, method, repair, samples, seed)
+            if repair != WITHOUT:
+                yield f"{method}, {repair}", partial(by_data.pruned, repair)
+            elif method != "magnitude" and not seed:
+                yield f"{method}, {repair}", partial(alone.pruned, "auto")
 
 
 def runner(model: onnx.ModelProto) -> Run:
@@ -118,21 +127,6 @@ def runner(model: onnx.ModelProto) -> Run:
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     names = [i.name for i in session.get_inputs()]
     return lambda samples: session.run(None, dict(zip(names, samples.values(), strict=True)))
-
-
-def ours(
-    model: onnx.ModelProto, method: str, repair: str, samples: Samples, seed: int, budget: float
-) -> onnx.ModelProto | None:
-    """Prune with one of our methods; None where the budget is out of reach."""
-    names = [i.name for i in model.graph.input]
-    data = dict(zip(names, samples.values(), strict=True))
-    sizes = {name: (1, *values.shape[1:]) for name, values in data.items()}
-    options: dict[str, Any] = {"data": data, "holdout": 0.0, "repair": repair, "seed": seed, "input_shapes": sizes}
-    try:
-        small, _ = gp.prune(model, budget=budget, method=method, **options)
-    except BudgetError:
-        return None
-    return small
 
 
 def onnxsim(model: onnx.ModelProto, method: str, budget: float, samples: Samples) -> onnx.ModelProto | None:
@@ -161,7 +155,6 @@ def torch_pruning(task: Task, method: str, budget: float) -> onnx.ModelProto | N
     """Prune the torch module with Torch-Pruning, globally, in small steps until the budget is met."""
     import torch
     import torch_pruning as peer
-    from accuracy_tasks import exported
 
     assert task.module is not None
     assert task.example is not None

@@ -286,3 +286,37 @@ def test_bad_options(options: dict[str, Any]) -> None:
     graph, groups = opened(mlp(12, batch="n"))
     with pytest.raises(UsageError, match="repair has no"):
         repair(graph, groups, plan_of(groups), smooth(30, 16), **options)
+
+
+def shortcut() -> onnx.ModelProto:
+    """Dense layers p and s, then a branch of a and b beside a shortcut, and out."""
+    net = Net(seed=4)
+    h = net.op("Relu", net.gemm(net.input("n", 12, name="x"), 12, 14, "p"))
+    h = net.op("Relu", net.gemm(h, 14, 10, "s"))
+    joined = net.op("Add", net.gemm(net.op("Relu", net.gemm(h, 10, 16, "a")), 16, 10, "b"), h)
+    return net.model(net.gemm(net.op("Relu", joined), 10, 3, "out"))
+
+
+def test_a_branch_makes_up_for_errors_that_its_shortcut_carries() -> None:
+    model = shortcut()
+    graph, groups = opened(model)
+    plan = plan_of(groups)
+    x = smooth(200, 12)
+    small = pruned(repair(graph, groups, plan, x, ridge=STRONG).graph, groups, plan)
+    sizes = {g.size: np.array(plan.keep[g.id]) for g in groups.groups}
+    first, stream, inner = (sizes[n] for n in (14, 10, 16))
+    w, b = ({n: stored(model, f"{n}.{part}") for n in "psab"} for part in ("weight", "bias"))
+    p, old = np.maximum(x @ w["p"].T + b["p"], 0), {}
+    old["s"] = p @ w["s"].T + b["s"]
+    h = np.maximum(old["s"], 0)
+    old["a"] = h @ w["a"].T + b["a"]
+    old["b"] = np.maximum(old["a"], 0) @ w["b"].T + b["b"]
+    fit, shift = ridge_fit(p[:, first], old["s"], w["s"][:, first])
+    now = np.maximum(p[:, first] @ fit.T + shift, 0)
+    fit, shift = ridge_fit(now[:, stream], old["a"], w["a"][:, stream])
+    fed = np.maximum(now[:, stream] @ fit.T + shift, 0)[:, inner]
+    fit, shift = ridge_fit(fed, old["b"] + h - now, w["b"][:, inner])
+    assert np.allclose(stored(small, "b.weight"), fit[stream], atol=1e-4)
+    assert np.allclose(stored(small, "b.bias"), shift[stream], atol=1e-4)
+    without, _ = ridge_fit(fed, old["b"], w["b"][:, inner])
+    assert not np.allclose(fit, without, atol=1e-2)

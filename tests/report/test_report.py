@@ -13,7 +13,8 @@ from graphprune.report.report import Agreement, FrozenReport, GroupReport, Repor
 
 KEYS = [
     "schema", "input", "output", "budget", "method", "seed", "groups", "frozen", "kept", "verify", "warnings",
-    "objective", "bound", "gap", "version", "steps", "form", "notes", "details", "quality",
+    "objective", "bound", "gap", "version", "steps", "form", "notes", "details", "quality", "structure", "command",
+    "latency",
 ]  # fmt: skip
 
 
