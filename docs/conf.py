@@ -1,5 +1,6 @@
 """How the documents become a site: python -m sphinx -W -n -b html docs build/docs."""
 
+import re
 from importlib.metadata import version as version_of
 
 from docutils import nodes
@@ -50,6 +51,19 @@ class Commands(SphinxDirective):
         return nodes.section("", nodes.title(title, title), block, ids=[nodes.make_id(title)], names=[title.lower()])
 
 
+def complete(_app: Sphinx, page: str, source: list[str]) -> None:
+    """Add public names to the API page that nobody has found a place for yet, so that none is missing."""
+    if page != "api":
+        return
+    import graphprune
+
+    names = [n for n in graphprune.__all__ if n != "__version__" and not re.search(rf"graphprune\.{n}\b", source[0])]
+    kinds = {n: "class" if isinstance(getattr(graphprune, n), type) else "function" for n in names}
+    entries = [f".. auto{kind}:: graphprune.{name}" for name, kind in kinds.items()]
+    source[0] += "\n".join(["", "## More", "", "```{eval-rst}", *entries, "```", ""]) if entries else ""
+
+
 def setup(app: Sphinx) -> None:
     """Register what the pages use."""
     app.add_directive("commands", Commands)
+    app.connect("source-read", complete)

@@ -14,15 +14,14 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 Floats = NDArray[np.float32]
 
-WORDS = np.array(  # plain words, for texts made up by chance
-    (
-        "amber anchor apple autumn basket bridge butter button candle canyon carpet castle cherry circle copper "
-        "cotton desert dragon engine fabric falcon forest garden ginger guitar hammer harbor helmet island jacket "
-        "jungle kettle ladder lemon letter magnet marble meadow mirror museum needle ocean orange oxygen palace "
-        "pencil pepper planet pocket quartz rabbit ribbon rocket saddle sailor shadow silver spring statue summer "
-        "temple ticket timber tunnel valley velvet violin walnut window winter yellow zipper "
-    ).split()
+TEXT = (
+    "amber anchor apple autumn basket bridge butter button candle canyon carpet castle cherry circle copper "
+    "cotton desert dragon engine fabric falcon forest garden ginger guitar hammer harbor helmet island jacket "
+    "jungle kettle ladder lemon letter magnet marble meadow mirror museum needle ocean orange oxygen palace "
+    "pencil pepper planet pocket quartz rabbit ribbon rocket saddle sailor shadow silver spring statue summer "
+    "temple ticket timber tunnel valley velvet violin walnut window winter yellow zipper "
 )
+WORDS = np.array(TEXT.split())
 
 
 def file_in(package: str, name: str) -> Path:

@@ -2,8 +2,7 @@
 
     pip install ".[examples]"
 
-No trained Llama small enough comes with a package, so a tiny one of transformers' own class is trained here for some
-seconds, on the characters of Python's manual. What is done to it is what one would do to a real one.
+No package ships a trained Llama that is small, so a tiny one is trained here for some seconds, on Python's manual.
 """
 
 from __future__ import annotations
@@ -24,8 +23,6 @@ CONFIG = LlamaConfig(
 
 
 class Logits(nn.Module):
-    """The decoder as a function of tokens alone: (batch, LENGTH) to (batch, LENGTH, characters)."""
-
     def __init__(self, network: LlamaForCausalLM) -> None:
         super().__init__()
         self.network = network
@@ -36,7 +33,7 @@ class Logits(nn.Module):
 
 def chunks() -> tuple[Tensor, Tensor]:
     """Return the text in pieces, (count, LENGTH), shuffled: 200 are put aside to measure on."""
-    text = torch.frombuffer(bytearray("".join(topics.values()).encode("ascii", "ignore")), dtype=torch.uint8)
+    text = torch.frombuffer(bytearray("".join(topics.values()), "ascii", "ignore"), dtype=torch.uint8)
     pieces = text[: len(text) // LENGTH * LENGTH].view(-1, LENGTH).long()
     pieces = pieces[torch.randperm(len(pieces), generator=torch.Generator().manual_seed(0))]
     return pieces[200:], pieces[:200]
@@ -72,11 +69,9 @@ def main() -> None:
     small, report = gp.prune(module, example_inputs=pieces[:2], data=data, method="flap", **wanted)
     print(f"pruned:     {perplexity(small, unseen):.2f} with data, a {report.form}")
     for k, layer in enumerate(small.network.model.layers):
-        attention, ffn = layer.self_attn, layer.mlp
-        heads, pairs = (n.out_features // attention.head_dim for n in (attention.q_proj, attention.k_proj))
-        neurons = ffn.up_proj.out_features
+        projections, neurons = (layer.self_attn.q_proj, layer.self_attn.k_proj), layer.mlp.up_proj.out_features
+        heads, pairs = (n.out_features // layer.self_attn.head_dim for n in projections)
         print(f"layer {k}:    {heads} heads of 8, {pairs} key-value heads of 4, {neurons} neurons of 256")
-
     train(small, pieces[4000:], 40, 1e-3)
     print(f"fine-tuned: {perplexity(small, unseen):.2f}")
 

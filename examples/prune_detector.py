@@ -2,8 +2,8 @@
 
     pip install ".[examples]"
 
-The model is the text detector of rapidocr-onnxruntime (PP-OCRv4's DBNet, Apache-2.0): a backbone, a feature pyramid
-and a map of how likely every pixel is text. Boxes are what hangs together in that map.
+The model is the text detector of rapidocr-onnxruntime (PP-OCRv4's DBNet, Apache-2.0): it maps how likely every pixel
+is text, and boxes are what hangs together in that map.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from scipy import ndimage
 
 import graphprune as gp
 
-SIDE, GROW = 320, 0.4  # pages are square; the map shows the core of a line, which is grown by this part of its height
+SIDE, GROW = 320, 0.4  # pages are square; the map shows the core of a line, to be grown by this part of its height
 Boxes = np.ndarray  # (count, 4): left, top, right, bottom
 
 
@@ -34,15 +34,14 @@ def page(seed: int) -> tuple[Floats, Boxes]:
         draw.text((left, top), text, int(rng.integers(0, 90)), font)
         boxes.append(draw.textbbox((left, top), text, font))
     image = image.filter(ImageFilter.GaussianBlur(float(rng.uniform(0, 1))))
-    noisy = np.asarray(image, np.float32) / 127.5 - 1 + rng.normal(0, 0.18, (SIDE, SIDE))
-    return np.repeat(noisy[None], 3, axis=0).astype(np.float32), np.array(boxes)
+    noisy = np.asarray(image) / 127.5 - 1 + rng.normal(0, 0.18, (SIDE, SIDE))
+    return np.repeat(noisy[None].astype(np.float32), 3, axis=0), np.array(boxes)
 
 
 def found(likely: Floats) -> Boxes:
     """Return the boxes of what hangs together in a map of likelihoods, (SIDE, SIDE)."""
-    labels, _ = ndimage.label(likely > 0.3)
     boxes = []
-    for rows, columns in ndimage.find_objects(labels):
+    for rows, columns in ndimage.find_objects(ndimage.label(likely > 0.3)[0]):
         more = GROW * min(rows.stop - rows.start, columns.stop - columns.start)
         if more >= 1:
             boxes.append((columns.start - more, rows.start - more, columns.stop + more, rows.stop + more))
@@ -70,7 +69,6 @@ def main() -> None:
     file = file_in("rapidocr_onnxruntime", "models/ch_PP-OCRv4_det_infer.onnx")
     unseen = [page(seed) for seed in range(1000, 1040)]
     print(f"original:     F1 {f1(file, unseen):.3f} on the boxes of 40 unseen pages")
-
     data, sizes = {"x": np.stack([page(seed)[0] for seed in range(50)])}, {"x": (1, 3, SIDE, SIDE)}
     small, _ = gp.prune(file, budget=0.5, input_shapes=sizes)
     print(f"without data: F1 {f1(small, unseen):.3f}")

@@ -18,8 +18,6 @@ import graphprune as gp
 
 
 class Stripes(nn.Module):
-    """Three convolutions, one of them around a residual, and a classifier."""
-
     def __init__(self) -> None:
         super().__init__()
         self.stem = nn.Sequential(nn.Conv2d(1, 32, 3, padding=1), nn.BatchNorm2d(32), nn.ReLU(), nn.MaxPool2d(2))
@@ -59,21 +57,18 @@ def accuracy(module: nn.Module, images: Tensor, labels: Tensor) -> float:
 
 def main() -> None:
     torch.manual_seed(0)
-    images, labels = stripes(1000, seed=1)
-    unseen = stripes(1000, seed=2)
+    (images, labels), unseen = stripes(1000, seed=1), stripes(1000, seed=2)
     module = Stripes()
     train(module.train(), images, labels, epochs=5)
     print(f"trained:    {accuracy(module, *unseen):.1%} of 1,000 unseen images")
 
     data = {"images": images[:200].numpy(), "labels": labels[:200].numpy()}
     small, report = gp.prune(module, example_inputs=images[:1], budget=0.1, method="fisher", data=data)
-    kept = report.output.macs / report.input.macs
-    form = f"a {report.form}: {type(small).__name__}"
-    print(f"pruned:     {accuracy(small, *unseen):.1%}, with {kept:.0%} of the MACs; {form}")
+    kept = f"{report.output.macs / report.input.macs:.0%} of the MACs"
+    print(f"pruned:     {accuracy(small, *unseen):.1%}, with {kept}; a {report.form}: {type(small).__name__}")
 
     tuned, told = gp.finetune(small, teacher=module, data={"images": images.numpy()}, epochs=3)
-    agreed = f"{told.after.agreement:.1%} agreement with the original on held-out images"
-    print(f"fine-tuned: {accuracy(tuned, *unseen):.1%}; {agreed}")
+    print(f"fine-tuned: {accuracy(tuned, *unseen):.1%}; {told.after.agreement:.1%} as the original, on images held out")
 
     with tempfile.TemporaryDirectory() as folder:
         gp.save(tuned, Path(folder) / "stripes.safetensors")

@@ -3,6 +3,7 @@
 The steps ``trace``, ``couple``, a scoring pass, ``solve``, ``rewrite`` and ``verify`` can be used one by one; ``prune``
 is all of them, for ONNX models and torch modules alike. ``to_torch`` makes a differentiable copy of an ONNX model,
 ``from_torch`` writes what it learned back, ``finetune`` trains; ``save`` and ``load`` are for pruned torch modules.
+``compare`` tells what two models differ in, ``sweep`` what several budgets cost, and ``figures`` draws reports.
 Names are loaded when first used, so that importing the package costs nothing.
 """
 
@@ -14,8 +15,10 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from . import figures
     from .budget import Budget
     from .checkpoint import load, save
+    from .comparison import Comparison, compare
     from .count import count
     from .coupling import couple
     from .errors import GraphpruneError
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
     from .pipeline.run import prune
     from .pipeline.sweep import sweep
     from .plan import Plan
+    from .progress import show_progress
     from .report.report import Report
     from .scores import Scores
     from .solver.solve import solve
@@ -36,6 +40,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Budget": "budget",
+    "Comparison": "comparison",
     "FinetuneReport": "finetune",
     "Graph": "graph",
     "GraphpruneError": "errors",
@@ -44,6 +49,7 @@ _HOMES = {
     "Plan": "plan",
     "Report": "report.report",
     "Scores": "scores",
+    "compare": "comparison",
     "count": "count",
     "couple": "coupling",
     "finetune": "finetune",
@@ -52,6 +58,7 @@ _HOMES = {
     "prune": "pipeline.run",
     "rewrite": "worlds",
     "save": "checkpoint",
+    "show_progress": "progress",
     "solve": "solver.solve",
     "sweep": "pipeline.sweep",
     "to_networkx": "views",
@@ -62,6 +69,7 @@ _HOMES = {
 
 __all__ = [
     "Budget",
+    "Comparison",
     "FinetuneReport",
     "Graph",
     "GraphpruneError",
@@ -71,14 +79,17 @@ __all__ = [
     "Report",
     "Scores",
     "__version__",
+    "compare",
     "count",
     "couple",
+    "figures",
     "finetune",
     "from_torch",
     "load",
     "prune",
     "rewrite",
     "save",
+    "show_progress",
     "solve",
     "sweep",
     "to_networkx",
@@ -97,6 +108,8 @@ def __getattr__(name: str) -> Any:
             return version("graphprune")
         except PackageNotFoundError:
             return "unknown (not installed)"
+    if name == "figures":  # a room of functions, one a figure
+        return import_module(".figures", __name__)
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(f".{_HOMES[name]}", __name__), name)

@@ -94,7 +94,6 @@ def _latency(drawn: Drawn) -> Latency:
     """Measure every layer: a constant, and its work by what its kernel charges for both widths."""
     group: list[int] = []
     tables: list[FloatArray] = []
-    terms: Terms = {}
     seconds: list[float] = [5e-6 * len(drawn.layers)]
     keys: list[tuple[int, ...]] = [()]
     for source, target, kernel, positions in drawn.layers:
@@ -108,7 +107,6 @@ def _latency(drawn: Drawn) -> Latency:
         seconds.append(kernel * positions * 1e-10 * drawn.rng.uniform(0.7, 1.5))
         keys.append((gauges[-1],))  # what is written
         seconds.append(positions * 4e-10)
-    del terms
     width = max(len(k) for k in keys)
     factor = np.array([[*k, *[len(group)] * (width - len(k))] for k in keys], np.int64)
     polynomial = Polynomial(np.array(seconds), factor, np.zeros(len(keys), np.int64), 1, len(group))

@@ -2,24 +2,17 @@
 
 import hashlib
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import onnx
+import pytest
+from example_outputs import EXAMPLES, NEEDS, PAGE, differences, documented, missing, run
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
 MODEL = EXAMPLES / "text_direction.onnx"
-
-
-def run(script: Path, *arguments: str, folder: Path) -> str:
-    environment = {**os.environ, "PYTHONWARNINGS": "error", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(script), *arguments]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+LINES = 80
+READ_HERE = ("prune_module.py", "prune_text_direction.py")
+"""Scripts with tests of their own below, which look at more than the words."""
 
 
 def widths_of_convolutions(path: Path) -> list[int]:
@@ -28,12 +21,46 @@ def widths_of_convolutions(path: Path) -> list[int]:
     return [shapes[n.input[1]][0] for n in graph.node if n.op_type == "Conv"]
 
 
+def scripts() -> list[Path]:
+    return sorted(p for p in EXAMPLES.glob("*.py") if not p.name.startswith("_"))
+
+
 def test_every_script_is_run_here() -> None:
-    assert {p.name for p in EXAMPLES.glob("*.py")} == {"prune_text_direction.py", "prune_module.py"}
+    assert {p.name for p in scripts()} == set(NEEDS)
+
+
+@pytest.mark.parametrize("script", scripts(), ids=lambda p: p.name)
+def test_a_script_is_short(script: Path) -> None:
+    assert len(script.read_text(encoding="utf-8").splitlines()) <= LINES
+
+
+def test_every_script_has_its_output_in_the_documents() -> None:
+    assert set(documented(PAGE.read_text(encoding="utf-8"))) == set(NEEDS)
+
+
+@pytest.mark.parametrize("script", [s for s in NEEDS if s not in READ_HERE])
+def test_a_script_prints_what_the_documents_say(script: str, tmp_path: Path) -> None:
+    if lacking := missing(script):
+        pytest.skip(f"needs {', '.join(lacking)}: pip install '.[examples]'")
+    said = documented(PAGE.read_text(encoding="utf-8"))[script]
+    assert not differences(said, run(script, folder=tmp_path))
+    assert not list(tmp_path.iterdir())
+
+
+def test_differences_are_found() -> None:
+    said = "accuracy 99.0% of 1,000, loss 2.50, took ~3 ms\n"
+    assert not differences(said, "accuracy 97.0% of 1,000, loss 2.60, took ~9 ms\n")
+    assert differences(said, "accuracy 95.0% of 1,000, loss 2.50, took ~3 ms\n") == [
+        "99.0% is documented, 95.0% is printed"
+    ]
+    assert differences(said, "accuracy 99.0% of 1,000, loss 3.50, took ~3 ms\n")
+    assert differences(said, "accuracy 99.0% of 1,000, loss 2.50, took 3 ms\n")
+    assert differences(said, "error 99.0% of 1,000, loss 2.50, took ~3 ms\n")
+    assert differences(said, "accuracy 99.0% of 1,000, loss 2.50\n")
 
 
 def test_a_module_is_pruned_trained_saved_and_loaded(tmp_path: Path) -> None:
-    words = run(EXAMPLES / "prune_module.py", folder=tmp_path)
+    words = run("prune_module.py", folder=tmp_path)
     part = dict(re.findall(r"^(\S+): +([\d.]+)%", words, re.MULTILINE))
     accuracy = {name: float(value) for name, value in part.items()}
     assert list(accuracy) == ["trained", "pruned", "fine-tuned", "loaded"]
@@ -42,11 +69,14 @@ def test_a_module_is_pruned_trained_saved_and_loaded(tmp_path: Path) -> None:
     assert accuracy["fine-tuned"] == accuracy["loaded"] >= accuracy["pruned"]
     assert "a module class: Stripes" in words
     assert not list(tmp_path.iterdir())
+    assert not differences(documented(PAGE.read_text(encoding="utf-8"))["prune_module.py"], words)
 
 
 def test_the_steps_write_a_smaller_model(tmp_path: Path) -> None:
-    words = run(EXAMPLES / "prune_text_direction.py", "out.onnx", folder=tmp_path)
+    words = run("prune_text_direction.py", "out.onnx", folder=tmp_path)
     assert "wrote out.onnx" in words
+    said = documented(PAGE.read_text(encoding="utf-8"))["prune_text_direction.py"]
+    assert not differences(said, words)
     onnx.checker.check_model(onnx.load(tmp_path / "out.onnx"))
     before, after = widths_of_convolutions(MODEL), widths_of_convolutions(tmp_path / "out.onnx")
     assert len(before) == len(after) == 53

@@ -37,6 +37,7 @@ what to keep
                         may be repeated
   --min-width N         units that every group keeps at least (default 1)
   --multiple N|auto     keep widths that are multiples of N (default auto: as kernels like)
+  --time-limit SECONDS  look for better widths, and prove how good they are, for so long
   --allow-inexact       also prune across normalisations, whose statistics then change
   --prune KINDS         prune these kinds of units only: channels, neurons (or ffn), heads,
                         head-dims, hidden; several with commas or repeated
@@ -287,6 +288,7 @@ how models are pruned
   --keep PATTERN        protect nodes and tensors whose names match; may be repeated
   --min-width N         units that every group keeps at least (default 1)
   --multiple N|auto     keep widths that are multiples of N (default auto: as kernels like)
+  --time-limit SECONDS  look for better widths, and prove how good they are, for so long
   --allow-inexact       also prune across normalisations, whose statistics then change
   --prune KINDS         prune these kinds of units only, such as heads,ffn
   --seed N              seed of all that is random (default 0)

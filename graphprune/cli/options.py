@@ -39,6 +39,7 @@ class Choosing:
     seed: int = 0
     min_width: int = 1
     multiple: str = "auto"
+    time_limit: float | None = None
     keep: Many = None
     allow_inexact: Switch = False
     prune: Many = None
@@ -98,7 +99,8 @@ def settings_of(options: Choosing, **more: Any) -> Settings:
         raise UsageError("bad-width", f"{options.min_width} is negative", where="--min-width", hint=hint)
     return Settings(
         method=options.method, options=method_options(options, training=bool(more.get("train"))), seed=options.seed,
-        min_width=options.min_width, multiple=alignment(options.multiple), keep=tuple(options.keep or ()),
+        min_width=options.min_width, multiple=alignment(options.multiple), time_limit=options.time_limit,
+        keep=tuple(options.keep or ()),
         allow_inexact=options.allow_inexact, input_shapes=input_shapes(options.input_shape or ()),
         prune=wanted_kinds(options.prune or ()), calibration=calibration(options),
         machine=Machine(options.provider, options.threads, options.batch), profile=profile_of(options.profile), **more,

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from .cache import Cache, Points
 from .context import Context, in_context
 from .fragments import Job
 from .machine import Machine
-from .measured import Measured, Request
+from .measured import MOST_TIMES, Measured, Request
 from .moving import moving_classes, value
 from .profile import Curve, Kernel, Moving, NodeTime, Profile
 from .sampling import ROUNDS, Point, first_points, further_points
@@ -181,20 +181,31 @@ def _levels(whole: Context, sites: Sequence[Site], found: _Found, groups: Groups
 
 
 def _context(graph: Graph, sites: Sequence[Site], groups: Groups, machine: Machine, store: Cache) -> Context:
-    """Run the whole model, or take what running one of the same structure gave."""
+    """Run the whole model, or take what running one of the same structure gave, the faster of two times."""
     shapes = {name: graph.shape(name) for name in graph.inputs}
     parts = [[s.name, s.op, s.template.key if s.template else s.reason, s.full] for s in sites]
     digest = hashlib.sha256(json.dumps([shapes, parts]).encode()).hexdigest()[:20]
     kept = store.read(f"model-{digest}")
+    before, times = _kept_context(kept, len(sites))
+    if before is not None and times >= MOST_TIMES:
+        return before
+    whole = in_context(graph, sites, groups, machine)
+    if before is not None and before.seconds < whole.seconds:
+        whole = before
+    said = {"seconds": whole.seconds, "nodes": whole.nodes.tolist(), "alone": whole.alone, "times": times + 1}
+    store.write(f"model-{digest}", said)
+    return whole
+
+
+def _kept_context(kept: Mapping[str, Any], sites: int) -> tuple[Context | None, int]:
+    """Read what an earlier run gave, and of how many runs it is the fastest."""
     try:
         nodes = np.array(kept["nodes"], np.float64)
-        if nodes.shape == (len(sites),) and np.isfinite(nodes).all() and kept["seconds"] > 0:
-            return Context(float(kept["seconds"]), nodes, bool(kept["alone"]))
+        if nodes.shape == (sites,) and np.isfinite(nodes).all() and kept["seconds"] > 0:
+            return Context(float(kept["seconds"]), nodes, bool(kept["alone"])), int(kept["times"])
     except (KeyError, TypeError, ValueError):
         pass
-    whole = in_context(graph, sites, groups, machine)
-    store.write(f"model-{digest}", {"seconds": whole.seconds, "nodes": whole.nodes.tolist(), "alone": whole.alone})
-    return whole
+    return None, 0
 
 
 def _batch(graph: Graph) -> int:
@@ -208,7 +219,7 @@ def _notes(whole: Context, sites: Sequence[Site], nodes: Sequence[NodeTime]) -> 
         yield "the runtime does not tell what nodes take; the model's time is shared out by nodes timed alone"
     spent: dict[str, float] = {}
     for site, node in zip(sites, nodes, strict=True):
-        if not node.curve and (site.variables or site.template is None) and node.seconds:
+        if not node.curve and node.seconds and any((*site.moved, *site.macs)):  # some size of it may change
             reason = site.reason or "it takes little time, or does not run by itself"
             spent[f"{site.op}: {reason}"] = spent.get(f"{site.op}: {reason}", 0.0) + node.seconds
     for words, seconds in spent.items():

@@ -17,6 +17,8 @@ INSIDE = ((0.5, 0.5), (0.25, 0.25), (0.25, 0.5), (0.5, 0.25), (0.125, 0.125))
 TOLERANCE = 0.06
 """What a line may miss before the stretches beside it are halved."""
 MOST_KNOTS = 14
+FINE, CHOICE = 8, 4
+"""Blocks larger than the first are halved where a size has fewer than so many of them."""
 ROUNDS = 4
 Point = tuple[int, ...]
 
@@ -25,7 +27,7 @@ def first_points(full: Point, steps: Sequence[Steps]) -> list[Point]:
     """Return the sizes to time at first: a line along each variable with the others full, and some with several cut."""
 
     def at(v: int, fraction: float) -> int:
-        return aligned_up(fraction * full[v], full[v], steps[v].align)
+        return aligned_up(fraction * full[v], full[v], _grain(full[v], steps[v]))
 
     points = [(*full[:v], at(v, f), *full[v + 1 :]) for v in range(len(full)) for f in FRACTIONS]
     for one, other in combinations(range(len(full)), 2):
@@ -35,6 +37,14 @@ def first_points(full: Point, steps: Sequence[Steps]) -> list[Point]:
     if len(full) > 2:
         points += [tuple(at(v, f) for v in range(len(full))) for f in (0.25, 0.5, 0.75)]
     return list(dict.fromkeys(points))
+
+
+def _grain(full: int, steps: Steps) -> int:
+    """Return what sizes to time are multiples of: whole blocks, but a choice of them."""
+    grain = steps.align
+    while grain > FINE and full < CHOICE * grain:
+        grain //= 2
+    return grain
 
 
 def line(full: Point, v: int, points: Mapping[Point, float]) -> tuple[list[int], list[float]]:
@@ -55,7 +65,7 @@ def further_points(full: Point, steps: Sequence[Steps], points: Points) -> tuple
         sizes, seconds = line(full, v, points)
         if len(sizes) < 3:
             continue
-        align = steps[v].align
+        align = _grain(full[v], steps[v])
         for k in np.flatnonzero(misses(steps[v], sizes, seconds) > TOLERANCE).tolist():
             at = sizes[k - 1 : k + 2]
             doubted += [(*full[:v], size, *full[v + 1 :]) for size in at]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from ..cost import FloatArray, IntArray
 from .profile import Steps
 from .steps import effective
 
-DISTURBED = 1.05
+DISTURBED, DIFFERENT = 1.05, 1.15
 
 
 def isotonic(values: FloatArray, weights: FloatArray | None = None) -> FloatArray:
@@ -37,6 +38,7 @@ def table_of(full: int, steps: Steps, sizes: Sequence[int], seconds: Sequence[fl
     Between the sizes that were timed (ascending) it follows the kernel's steps; below them it goes on in a line, or
     in proportion where that is more.
     """
+    steps = refined(steps, sizes, seconds)
     every = effective(steps, np.arange(full + 1))
     knots = effective(steps, np.asarray(sizes, np.int64))
     timed = np.asarray(seconds, np.float64)
@@ -56,8 +58,23 @@ def table_of(full: int, steps: Steps, sizes: Sequence[int], seconds: Sequence[fl
     return np.asarray(np.maximum.accumulate(table))
 
 
+def refined(steps: Steps, sizes: Sequence[int], seconds: Sequence[float]) -> Steps:
+    """Return steps that agree with timings: blocks in which sizes do not cost the same are halved, the largest first.
+
+    A scan may be wrong, and a node may differ from that of its class that was scanned.
+    """
+    at, timed, share = np.asarray(sizes, np.int64), np.asarray(seconds, np.float64), dict(steps.share)
+    while (largest := max(share)) > 1:
+        same = np.diff(effective(replace(steps, share=share), at)) == 0
+        if not (timed[1:] > DIFFERENT * timed[:-1])[same].any():
+            break
+        share[largest // 2] = share.get(largest // 2, 0.0) + share.pop(largest)
+    return replace(steps, share=share)
+
+
 def misses(steps: Steps, sizes: Sequence[int], seconds: Sequence[float]) -> FloatArray:
     """Return how far every inner point is from the line between its neighbours, relative; the ends miss by nothing."""
+    steps = refined(steps, sizes, seconds)
     at, values = effective(steps, np.asarray(sizes, np.int64)), np.asarray(seconds, np.float64)
     found = np.zeros(len(values))
     if len(values) > 2:

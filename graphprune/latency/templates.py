@@ -1,7 +1,7 @@
 """Nodes with the sizes that pruning may change left open, ready to be built at any sizes.
 
-Sizes that always change together are one variable: the channels that a convolution reads, those that it makes. A size
-is a number times variables; everything else about a node (attributes, kernel, map) is fixed.
+Sizes that always change together are one variable, such as the channels that a convolution reads. A size is a number
+times variables; everything else about a node is fixed.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class UnbuildableError(Exception):
 class Operand:
     """An input of a node: fed at every run, or stored: random numbers, or these ``values``.
 
-    ``values`` are numbers as text in JSON, or sizes where ``sizes`` is set (an entry of -1 stays).
+    ``values`` are numbers as text in JSON; ``sizes`` are entries that are sizes (-1 stays).
     """
 
     fed: bool

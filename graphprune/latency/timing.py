@@ -6,6 +6,7 @@ import json
 import tempfile
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from itertools import groupby
 from math import ceil
 from pathlib import Path
 from time import perf_counter
@@ -32,6 +33,8 @@ MOST_OF_ONE = 1 << 30
 MOST_JOBS = 48
 WARM_UP = 2
 LEAST_RUNS, MOST_RUNS = 6, 40
+FEW_RUNS = 4
+"""Runs that are timed by processor time."""
 SECONDS_A_JOB = 0.012
 """What a job may take, all runs together, beyond the fewest runs."""
 
@@ -118,7 +121,7 @@ class FragmentTimer:
         with tempfile.TemporaryDirectory() as folder:
             session = self.machine.session(model, trace=Path(folder))
             clock, laps = self.machine.clock(), []
-            for _ in range(WARM_UP + LEAST_RUNS):
+            for _ in range(WARM_UP + FEW_RUNS):
                 start = clock()
                 session.run(None, feeds)
                 laps.append(clock() - start)
@@ -134,19 +137,23 @@ class FragmentTimer:
 
 
 def batches(jobs: Sequence[Job]) -> list[list[int]]:
-    """Put jobs (by position) into models that are not too large; a job too large for any is in none."""
+    """Put jobs (by position) into models that are not too large; a job too large for any is in none.
+
+    Neighbours of one template stay together if they can: what is compared should run side by side.
+    """
     made: list[list[int]] = []
     room = 0
-    for k, job in enumerate(jobs):
-        size = job.bytes
-        if size > MOST_OF_ONE:
-            continue
-        if not made or size > room or len(made[-1]) >= MOST_JOBS:
-            made.append([])
-            room = MOST_BYTES
-        made[-1].append(k)
-        room -= size
-    return made
+    for _, members in groupby(range(len(jobs)), key=lambda k: jobs[k].template.key):
+        block = [k for k in members if jobs[k].bytes <= MOST_OF_ONE]
+        together = len(block) <= MOST_JOBS and sum(jobs[k].bytes for k in block) <= MOST_BYTES
+        for part in [block] if together else [[k] for k in block]:
+            size = sum(jobs[k].bytes for k in part)
+            if not made or size > room or len(made[-1]) + len(part) > MOST_JOBS:
+                made.append([])
+                room = MOST_BYTES
+            made[-1] += part
+            room -= size
+    return [batch for batch in made if batch]
 
 
 def _run(session: Any, feeds: Feeds, jobs: int) -> int:

@@ -224,7 +224,10 @@ def _solved(opened: Opened, scores: Scores, asked: Budget, settings: Settings, p
     assert settings.budget is not None
     progress("solve")
     groups = opened.groups
-    plan = solve(groups, scores, asked, min_width=settings.min_width, multiple=settings.multiple, seed=settings.seed)
+    plan = solve(
+        groups, scores, asked, min_width=settings.min_width, multiple=settings.multiple, seed=settings.seed,
+        time_limit=settings.time_limit,
+    )  # fmt: skip
     limits: dict[str, float | str] = {str(metric): limit for metric, limit in settings.budget.to_dict().items()}
     return replace(plan, budget=limits)
 

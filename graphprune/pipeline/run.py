@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..budget import Budget
@@ -52,6 +53,7 @@ class Settings:
     seed: int = 0
     min_width: int = 1
     multiple: Multiple = "auto"
+    time_limit: float | None = None
     keep: tuple[str, ...] = ()
     allow_inexact: bool = False
     input_shapes: Mapping[str, Sequence[int]] = field(default_factory=dict)
@@ -133,6 +135,7 @@ def prune(
     seed: int = 0,
     min_width: int = 1,
     multiple: int | Literal["auto"] = "auto",
+    time_limit: float | None = None,
     keep: Sequence[str] = (),
     allow_inexact: bool = False,
     prune: str | Sequence[str] = (),
@@ -168,7 +171,8 @@ def prune(
     that may go, such as ``("heads", "ffn")`` (none: all kinds), ``input_shapes`` gives sizes to count costs with for
     dynamic inputs of ONNX models. With ``steps`` the budget is approached in several, scores taken
     anew in between; ``train`` is then called with the model and the number of the step, and returns the model with
-    trained weights. ``progress`` is called with the name of every stage.
+    trained weights. ``progress`` is called with the name of every stage. With a ``time_limit``, in seconds, better
+    widths are looked for, and a better proof of how good they are, for so long.
 
     ``data``, with ``labels`` and ``preprocess``, is whatever ``data.open_samples`` takes. ``holdout`` of it (a
     fraction, by default a fifth, at most 512 samples) is kept to measure on what pruning cost, and nothing else sees
@@ -185,8 +189,8 @@ def prune(
     the smaller model does not compute what the masked original does.
     """
     settings = Settings.of(
-        budget=budget, method=method, seed=seed, min_width=min_width, multiple=multiple, keep=keep,
-        allow_inexact=allow_inexact, prune=prune, input_shapes=input_shapes, plan=plan, steps=steps, train=train,
+        budget=budget, method=method, seed=seed, min_width=min_width, multiple=multiple, time_limit=time_limit,
+        keep=keep, allow_inexact=allow_inexact, prune=prune, input_shapes=input_shapes, plan=plan, steps=steps, train=train,
         data=data, labels=labels, preprocess=preprocess, samples=samples, holdout=holdout, repair=repair,
         provider=provider, threads=threads, batch=batch, profile=profile, **options,
     )  # fmt: skip
@@ -271,9 +275,11 @@ def profile_of(given: Any) -> Profile | None:
 
 def check_settings(settings: Settings) -> None:
     """Raise UsageError for settings that make no sense whatever the model is, before any work."""
+    from ..solver.proof import effort_of
     from .fitting import chooses, scoring_pass
 
     settings.calibration.check()
+    effort_of(settings.time_limit, monotonic)
     if settings.plan is None and settings.budget is None and not (settings.steps == 1 and chooses(settings)):
         hint = "--budget 0.5 keeps half of the MACs; graphprune --help says more"
         raise UsageError("budget-missing", "no budget is given", where="--budget", hint=hint)

@@ -41,9 +41,10 @@ class Calibrated:
     known, by the same moments: "none", "bias" or "least-squares". "auto" leaves that to ``graphprune.repair.repair``
     where there is data, which does more: it sees the errors of what was pruned before; without data it is
     "least-squares". A score is an error, relative to the energy of a layer's outputs. By ``between="outputs"``
-    those of a group are multiplied by what its error was seen to do at the model's outputs, with the group alone pruned
-    to ``probe`` of its units and its consumers fitted, on the last ``probes`` samples, which nothing else sees if there
-    are twice as many; that is one run on them a group. ``between="energy"`` takes scores as they are.
+    those of a group are scaled to what its error was seen to do at the model's outputs, with the group alone pruned
+    to ``probe`` of its units, and to half of that, and its consumers fitted, on the last ``probes`` samples, which
+    nothing else sees if there are twice as many; that is two runs on them a group. ``between="energy"`` takes scores as
+    they are.
     """
 
     data: Any = field(default=None, compare=False, repr=False)
@@ -142,9 +143,8 @@ class Calibrated:
         raw = {g.id: self._raw(g, layers[g.id], [h[g.id] for h in halves], weights) for g in groups.groups}
         notes += (*moments.notes, *_missing(layers))
         if self.between == "outputs" and self.objective == "sum":
-            probe = Probe(graph, groups, moments.of, probes, self._probing, self.probe)
-            factors = probe.factors(raw)
-            raw = {name: values * factors[name] for name, values in raw.items()}
+            parts = (self.probe, self.probe / 2)
+            raw = Probe(graph, groups, moments.of, probes, self._probing, parts).scaled(raw)
         scores = collect(self, weights, groups, lambda g: raw[g.id], self.objective)
         options = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("data", "preprocess")}
         return replace(scores, options=options, notes=notes), moments

@@ -1,12 +1,13 @@
 """How much errors of groups matter to a model's outputs: each group is pruned alone, and the outputs are compared.
 
 Errors of layers do not add up by themselves: a tenth of a layer's energy may be noise to the next, or all that counts.
-So each group's error, relative to its layers' outputs, is multiplied by what it was seen to do at the model's outputs.
+So each group's error, relative to its layers' outputs, is scaled to what it was seen to do at the model's outputs, at
+more than one width: what few samples say of wide layers is right for light pruning, and much too small further on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,8 @@ from ..scores import FloatArray
 from ..solver.choices import ranking
 from ..statistics.running import network
 from .apply import Fitter, cuts_of, fit_all, masked
+from .elimination import Removal
+from .monotone import as_scores
 
 if TYPE_CHECKING:
     from ..data import Samples
@@ -32,32 +35,36 @@ LEAST = 1e-9
 
 @dataclass(frozen=True)
 class Probe:
-    """Prunes one group at a time to a part of its units, ``part``, and looks at what the model gives then."""
+    """Prunes one group at a time to parts of its units, ``parts``, falling, and looks at what the model gives then."""
 
     graph: Graph
     groups: Groups
     moments_of: Callable[[Consumer], Moments]
     samples: Samples
     fitter: Fitter
-    part: float
+    parts: tuple[float, ...]
 
-    def factors(self, scores: Mapping[str, FloatArray]) -> dict[str, float]:
-        """Return what the scores of every group are to be multiplied by, so that they tell the error at the outputs.
+    def scaled(self, scores: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+        """Return the scores of every group, scaled so that their sums are the errors seen at the outputs.
 
         ``scores`` add up to errors, shape (units,) a group. A group whose error cannot be told from zero, or that has
-        no weights to remove columns of, gets the median of the others. Raises ModelError for a model that does not run.
+        no weights to remove columns of, is scaled by the median of what others are. Raises ModelError for a model that
+        does not run.
         """
         before = self._outputs({})
-        found: dict[str, float] = {}
-        for name, values in scores.items():
-            order = ranking(values)
-            width = max(round(len(values) * self.part), 1)
-            predicted = float(values[order[width:]].sum())
-            changed = self._pruned(name, order[:width].tolist()) if predicted > LEAST else {}
+        seen = {name: list(self._seen(name, values, before)) for name, values in scores.items()}
+        first = [(values, *seen[name][0]) for name, values in scores.items() if seen[name]]
+        ratios = [error / values[ranking(values)[-gone:]].sum() for values, gone, error in first]
+        usual = max(float(np.median(ratios)) if ratios else 1.0, LEAST)
+        return {name: along(values, seen[name], usual) for name, values in scores.items()}
+
+    def _seen(self, group: str, values: FloatArray, before: list[list[Array]]) -> Iterator[tuple[int, float]]:
+        """Yield (units gone, error at the outputs) of a group that is pruned alone."""
+        order = ranking(values)
+        for width in dict.fromkeys(max(round(len(values) * part), 1) for part in self.parts):
+            changed = self._pruned(group, order[:width].tolist()) if values[order[width:]].sum() > LEAST else {}
             if changed:
-                found[name] = relative_error(before, self._outputs(changed)) / predicted
-        usual = float(np.median(list(found.values()))) if found else 1.0
-        return {name: max(found.get(name, usual), usual * 1e-6, LEAST) for name in scores}
+                yield len(values) - width, relative_error(before, self._outputs(changed))
 
     def _pruned(self, group: str, keep: list[int]) -> dict[str, Array]:
         """Return what the model stores when one group alone is pruned and its consumers are fitted."""
@@ -73,6 +80,23 @@ class Probe:
         model.set(values)
         names = [n for n in self.graph.outputs if self.graph.tensors[n].dtype.startswith("float")]
         return list(fetch(model, names, self.samples).values())
+
+
+def along(scores: FloatArray, seen: Sequence[tuple[int, float]], usual: float) -> FloatArray:
+    """Return scores in the same order whose sums are the errors seen, stretch by stretch, and never fall.
+
+    ``scores`` has shape (units,), ``seen`` are (units gone, error), more and more units; errors that fall count as
+    those before. Beyond the last the scores grow as in the last stretch. Without any, all are multiplied by ``usual``.
+    """
+    order = ranking(scores)[::-1]
+    own, factors = np.cumsum(scores[order]), np.full(len(scores), usual)
+    start, reached = 0, 0.0
+    for gone, error in seen:
+        stretch = own[gone - 1] - (own[start - 1] if start else 0.0)
+        if stretch > 0:
+            factors[start:] = max((max(error, reached) - reached) / stretch, usual * 1e-6)
+        start, reached = gone, max(error, reached)
+    return as_scores(Removal(order, scores[order] * factors))
 
 
 def relative_error(before: Sequence[Sequence[Array]], after: Sequence[Sequence[Array]]) -> float:

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from ..plan import Plan
 
 BINS = 16
-WIDE = 100.0
+WIDE = 10.0
 """Scores whose largest is this many times the median are binned by their logarithm."""
+LARGEST = 1e300
 DECADES = 6
 """Powers of ten that logarithmic bins span at most: what is below is in the first bin."""
 
@@ -142,17 +143,15 @@ def _carried(groups: Groups, dims: Dims | None) -> Iterable[int]:
 def histogram(scores: FloatArray | None, keep: Sequence[int] | None) -> Histogram | None:
     """Return how scores, shape (units,), are spread, with the units kept (None: all) told from those removed.
 
-    None where there are no scores, some are no numbers, or they lie too far apart to tell by how much.
+    None where there are no scores, or some are no numbers that can be drawn.
     """
-    if scores is None or not len(scores) or not np.isfinite(scores).all():
+    if scores is None or not len(scores) or not (np.abs(scores) <= LARGEST).all():
         return None
     kept = np.ones(len(scores), np.bool_)
     if keep is not None:
         kept[:] = False
         kept[list(keep)] = True
     low, high, log = _range(scores)
-    if not np.isfinite(high - low):
-        return None
     # Bins of one width; rounding may put the largest score past the last edge.
     at = np.log(np.maximum(scores, low)) if log else scores
     first, last = (np.log(low), np.log(high)) if log else (low, high)

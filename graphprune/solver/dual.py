@@ -18,6 +18,8 @@ from .choices import Choices
 from .elimination import Order, Scope
 from .limits import Limits
 
+ENTRIES = 2 * 10**7
+"""How many entries the tables of products may have: 160 MB."""
 SAFETY = 1e-9
 """What is taken off a bound for rounding, relative to the sums it is made of."""
 
@@ -42,7 +44,7 @@ class Priced:
 
     @classmethod
     def of(cls, limits: Limits, choices: Choices, most: int) -> Priced | None:
-        """Make the tables; None where groups are woven together so that eliminating them fills more than ``most``."""
+        """Make the tables; None where groups are woven together too much: more than ``most`` entries to fill."""
         rows, readings = limits.rows, limits.readings
         distinct, name = np.unique(rows.factor, axis=0, return_inverse=True)
         cell = name.reshape(-1) * rows.rows + rows.row
@@ -55,7 +57,7 @@ class Priced:
         woven = {scope: products for scope, products in of_scope.items() if len(scope) > 1}
         order = Order.of(choices.count, _scopes(len(choices.start), tuple(woven)), most)
         entries = sum(len(p) * int(np.prod(choices.count[list(scope)])) for scope, p in woven.items())
-        if order is None or entries > most:
+        if order is None or entries > ENTRIES:
             return None
         alone = np.zeros((rows.rows, len(choices.width)))
         for scope, products in of_scope.items():

@@ -22,7 +22,7 @@ WORK = 5e7
 """Without a time limit, how many entries of tables are filled for a smaller one: about a second."""
 PROVEN = 1e-3
 """With a time limit, the gap at which nothing is left to gain."""
-MOST, MOST_IN_TIME = 2 * 10**7, 10**8
+MOST, MOST_IN_TIME = 2 * 10**7, 5 * 10**7
 """How many entries a single bound may fill, without and with a time limit."""
 
 

@@ -37,7 +37,7 @@ budget and takes its widths' multiples from a profile of the original on this ma
 timed" is asked for half of the MACs and, with `latency=`, for 97% of the time that the fastest of the peers' models
 takes on one thread. Torch-Pruning {tp} prunes evenly
 (its default) with `GroupMagnitudeImportance(p=2)`; heads of attention are told to it by hand. onnxsim is {onnxsim},
-`apply_structured_pruning`.
+`simplify` and then `apply_structured_pruning`.
 """
 
 

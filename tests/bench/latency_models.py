@@ -168,8 +168,14 @@ def nearest(make: Callable[[float], tuple[float, Any]]) -> tuple[float, Any]:
     return min(found, key=lambda one: abs(one[0] - SHARE))
 
 
+@cache
+def _simplified(path: Path) -> Any:
+    """Return what onnxsim makes of a model first: its pruning knows more of the patterns then."""
+    return optional("onnxsim").simplify(onnx.load(path))[0]
+
+
 def _onnxsim(path: Path, sparsity: float) -> tuple[float, Any]:
-    model = optional("onnxsim").apply_structured_pruning(onnx.load(path), sparsity=sparsity)
+    model = optional("onnxsim").apply_structured_pruning(_simplified(path), sparsity=sparsity)
     return float(gp.count(gp.trace(model))["macs"]) / macs(path), model
 
 

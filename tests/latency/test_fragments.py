@@ -180,6 +180,10 @@ def test_jobs_are_put_into_models_that_are_not_too_large() -> None:
     jobs = [Job(template, (n, 8)) for n in (8, 200_000, 16, 100_000_000)]
     assert batches(jobs) == [[0, 1, 2]]
     assert [len(b) for b in batches([Job(template, (n, 8)) for n in range(1, 101)])] == [48, 48, 4]
+    other = sites(convolutions())["first"].template
+    assert other is not None
+    mixed = [*(Job(template, (n, 8)) for n in range(1, 31)), *(Job(other, (n,)) for n in range(1, 31))]
+    assert [len(b) for b in batches(mixed)] == [30, 30], "those of a template stay together"
 
 
 def event(name: str, seconds: float) -> dict[str, Any]:
@@ -211,3 +215,14 @@ def test_real_timings_are_seconds_and_failures_are_no_numbers() -> None:
     assert np.isfinite(seconds[[0, 2]]).all() and (seconds[[0, 2]] > 0).all()
     assert np.isnan(seconds[1])
     assert json.dumps(seconds.tolist())
+
+
+def test_a_node_that_runs_as_several_kernels_is_timed_by_the_clock() -> None:
+    """Functions of the standard are taken apart by onnxruntime: no kernel has the node's name."""
+    net = Net(opset=18)
+    y = net.conv(net.input(1, 3, 8, 8, name="x"), 3, 24, 3, name="conv")
+    y = net.op("GroupNormalization", y, net.vector(4, "scale"), net.vector(4, "bias"), num_groups=4, name="norm")
+    site = sites(net.model(net.conv(y, 24, 4, 1, name="last")))["norm"]
+    template = site.template
+    assert template is not None, site.reason
+    assert np.isfinite(FragmentTimer(Machine())([Job(template, site.full)])).all()

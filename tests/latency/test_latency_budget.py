@@ -15,7 +15,7 @@ from models import mlp, residual_cnn
 
 import graphprune as gp
 from graphprune.errors import BudgetError, UsageError
-from graphprune.pipeline.timed import MARGIN, MOST_MARGIN, SLACK, TRIES, next_part
+from graphprune.pipeline.tries import MARGIN, MOST_MARGIN, SLACK, TRIES, next_part
 from graphprune.pipeline.watch import carried
 from graphprune.report.report import Report
 

@@ -7,7 +7,7 @@ import pytest
 from scipy.optimize import lsq_linear
 
 from graphprune.latency.profile import Steps
-from graphprune.latency.tables import aligned_up, isotonic, misses, table_of
+from graphprune.latency.tables import aligned_up, isotonic, misses, refined, table_of
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -52,7 +52,7 @@ def test_misses_are_relative_and_know_the_steps() -> None:
     assert misses(Steps(), [8, 16, 24], [1.0, 2.0, 3.0]).tolist() == [0, 0, 0]
     assert misses(Steps(), [8, 16, 24], [1.0, 4.0, 3.0])[1] == pytest.approx(0.5)
     blocks = Steps({16: 1.0}, align=16)
-    assert misses(blocks, [16, 17, 48], [1.0, 2.0, 3.0]).tolist() == [0, 0, 0]
+    assert misses(blocks, [16, 32, 48], [1.0, 2.0, 3.0]).tolist() == [0, 0, 0]
 
 
 @pytest.mark.parametrize(
@@ -61,3 +61,14 @@ def test_misses_are_relative_and_know_the_steps() -> None:
 )
 def test_aligned_up(size: float, full: int, align: int, is_: int) -> None:
     assert aligned_up(size, full, align) == is_
+
+
+def test_steps_that_timings_contradict_are_halved() -> None:
+    wrong = Steps({32: 1.0}, align=32)
+    assert refined(wrong, [8, 16, 24, 32], [1.0, 2.0, 3.0, 4.0]).share == {8: 1.0}
+    assert refined(wrong, [32, 64], [1.0, 2.0]).share == {32: 1.0}
+    assert refined(wrong, [8, 32], [1.0, 1.1]).share == {32: 1.0}
+    both = Steps({8: 0.5, 32: 0.5}, align=8)
+    assert refined(both, [8, 16, 24, 32], [1.0, 1.2, 1.4, 1.6]).share == both.share
+    table = table_of(32, wrong, [8, 16, 24, 32], [1.0, 2.0, 3.0, 4.0])
+    assert table[[8, 9, 16, 32]].tolist() == [1, 2, 2, 4]

@@ -75,6 +75,26 @@ def chain(blocks: int, names: str = "/encoder/layers.{}/mlp/fc1/Conv", units: in
     )
 
 
+def without_activations(report: Report) -> Report:
+    """A chain whose every node holds a weight, and so has a group of its own."""
+    structure = report.structure
+    assert structure is not None
+    flat = Structure(
+        structure.nodes[::2],
+        tuple(
+            v._replace(source=v.source // 2, targets=tuple(t // 2 for t in v.targets)) for v in structure.values[1::2]
+        ),
+        {
+            name: replace(
+                group, members=tuple(m._replace(node=m.node // 2) for m in group.members), values=(k,),
+                nodes=tuple(sorted({n // 2 for n in group.nodes})),
+            )
+            for k, (name, group) in enumerate(structure.groups.items())
+        },
+    )  # fmt: skip
+    return replace(report, structure=flat)
+
+
 def bare() -> Report:
     """What a report without structure holds: those that were written before there was any."""
     side = Side("model.onnx", "0" * 64, 10**8, 10**10, 10**7, 10**6)
@@ -88,6 +108,11 @@ def bare() -> Report:
 
 def timed(report: Report) -> Report:
     """The same, with times of nodes."""
-    nodes = (NodeSeconds("slow", "Conv", 0.003, 0.001), NodeSeconds("fast", "Relu", 0.0005, 0.0004))
+    rest = () if report.structure is None else report.structure.nodes
+    nodes = (
+        NodeSeconds("slow", "Conv", 0.003, 0.001),
+        NodeSeconds("fast", "Relu", 0.0005, 0.0004),
+        *(NodeSeconds(node.name, node.op, 1e-5, 5e-6) for node in rest),
+    )
     spreads = Spread(0.02, 0.019, 0.021, 9), Spread(0.0105, 0.01, 0.011, 9), Spread(0.525, 0.51, 0.54, 9)
     return replace(report, latency=LatencyReport("cpu", 1, 1, *spreads, nodes=nodes))

@@ -6,21 +6,26 @@ import base64
 import hashlib
 import json
 import re
+import tomllib
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import html5lib
 import numpy as np
 import pytest
 from models import residual_cnn
-from pages import HOSTILE, bare, chain, hostile_model, timed
+from pages import HOSTILE, bare, chain, hostile_model, timed, without_activations
 
 import graphprune as gp
 from graphprune.finetune.report import Epoch, FinetuneReport, Score
 from graphprune.report.curve import Curve, Point
+from graphprune.report.html.document import SCRIPTS, STYLES
 from graphprune.report.html.finetuned import finetune_page
 from graphprune.report.html.page import curve_page, inspection_page, report_page
 from graphprune.report.html.summary import headline
+from graphprune.report.html.svg import asset
+from graphprune.report.html.tables import FIRST_ROWS
 from graphprune.report.latency import Spread
 from graphprune.report.outline import structure_of
 from graphprune.report.quality import OutputQuality, Quality
@@ -132,6 +137,12 @@ def test_two_thousand_nodes_fit_a_megabyte(names: str) -> None:
     assert len(report_page(report).encode()) < 1_000_000
 
 
+def test_even_where_every_node_has_a_group() -> None:
+    page = report_page(timed(without_activations(chain(2000, "conv{}"))))
+    assert len(page.encode()) < 1_000_000
+    assert "The first 600 of 2,000 are listed." in page
+
+
 def test_every_part_is_there(pages: dict[str, str]) -> None:
     words = words_of(pages["both"])
     for heading in ("Before and after", "Accuracy against budget", "Where it was cut", "What each node costs",
@@ -220,6 +231,21 @@ def test_a_curve_without_a_point_is_drawn() -> None:
     curve = Curve("m.onnx", {"macs": 9.0, "params": 9.0}, "l2", 0, (Point({"macs": 0.1}, reason="too small"),))
     words = words_of(curve_page(curve))
     assert "macs=0.1 is out of reach: too small" in words
+
+
+def test_styles_and_scripts_are_part_of_the_wheel() -> None:
+    root = Path(gp.__file__).parents[1]
+    if not (root / "pyproject.toml").exists():
+        root = Path(__file__).parents[2]
+    shipped = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
+    folder = root / "graphprune" / "report" / "html"
+    others = {path.name for path in folder.iterdir() if path.is_file() and path.suffix != ".py"}
+    assert others == {path.name for pattern in shipped["graphprune.report.html"] for path in folder.glob(pattern)}
+    assert others == {*SCRIPTS, *STYLES}
+
+
+def test_style_and_tables_agree_on_how_many_rows_come_first() -> None:
+    assert f".folded > tbody > tr:nth-child(n+{FIRST_ROWS + 1})" in asset("tables.css")
 
 
 def test_fine_tuning_comes_back_from_its_file() -> None:

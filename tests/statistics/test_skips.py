@@ -162,3 +162,17 @@ def test_an_arm_of_other_rows_counts_for_nothing() -> None:
     values = drawn(1, 4, 3, 3)
     assert read_skip(skip, values, 0, 2, None, 0, rows=18) == 0.0
     assert np.shape(read_skip(skip, drawn(2, 4, 3, 3), 0, 2, None, 0, rows=18)) == (18, 4)
+
+
+def test_parts_of_the_samples_are_kept_apart_and_add_up() -> None:
+    model, shape = residual()
+    _, _, consumers = traced(model)
+    samples = opened(model, 40, *shape)
+    pairs = [Pair(c, c) for c in consumers.values()]
+    apart = list(sequential(pairs, samples, ALL, parts=2))
+    for whole, stage in zip(sequential(pairs, samples, ALL), apart, strict=True):
+        for pair in stage.pairs:
+            first, second = stage.parts(pair)
+            assert first.x.rows + second.x.rows == whole.cross(pair).x.rows
+            assert abs(first.x.rows - second.x.rows) <= 0.3 * first.x.rows
+            assert stage.cross(pair).scatter == pytest.approx(whole.cross(pair).scatter, rel=1e-3, abs=1e-2)

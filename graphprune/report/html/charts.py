@@ -30,12 +30,13 @@ def widths_chart(groups: Sequence[tuple[str, int, int]], *, width: int = 760, he
         if y >= top - 1:
             parts.append(element("path", class_="gp-grid", d=f"M{left} {number(y)}H{width}"))
             parts.append(words(left - 6, y + 4, f"{2**power}", anchor="end"))
-    foot, bars = height - bottom, []
+    foot, bars, edges = height - bottom, [], []
     for k, (name, before, after) in enumerate(groups):
         x, left_of = left + k * slot + (slot - bar) / 2, tall(before) - tall(after)
         kept, gone = _box(x, foot, bar, tall(after)), _box(x, foot - tall(after), bar, left_of)
+        edges.append((left + k * slot, left + (k + 1) * slot, foot - tall(before), foot - tall(after)))
         bars.append((f"{name}: {before} → {after}", kept, gone if after < before else ""))
-    parts += _told(bars) if len(bars) <= MANY else _silent(bars)
+    parts += _told(bars) if len(bars) <= MANY else _outlined(edges, foot)
     parts.append(words(left, height - 6, "first"))
     parts.append(words(width, height - 6, "last group, in the order of the model", anchor="end"))
     label = f"Widths of {len(groups)} groups before and after, in the order of the model, on a logarithmic scale"
@@ -45,15 +46,15 @@ def widths_chart(groups: Sequence[tuple[str, int, int]], *, width: int = 760, he
 def _told(bars: Sequence[tuple[str, str, str]]) -> Iterator[Html]:
     """Yield (words, kept, gone) as bars that have tooltips."""
     for told, *paths in bars:
-        yield element("g", element("title", told), *_silent([("", *paths)]))
+        shapes = (element("path", class_=kind, d=d) for kind, d in zip(("gp-kept", "gp-gone"), paths, strict=True) if d)
+        yield element("g", element("title", told), *shapes)
 
 
-def _silent(bars: Sequence[tuple[str, ...]]) -> Iterator[Html]:
-    """Yield bars as two paths, one of all that is kept and one of all that is gone."""
-    for kind, column in (("gp-kept", 1), ("gp-gone", 2)):
-        path = "".join(bar[column] for bar in bars)
-        if path:
-            yield element("path", class_=kind, d=path)
+def _outlined(edges: Sequence[tuple[float, float, float, float]], foot: float) -> Iterator[Html]:
+    """Yield bars (left, right, top before, top after) without gaps, as two stairs: what was, and before it what is."""
+    for kind, column in (("gp-gone", 2), ("gp-kept", 3)):
+        stairs = "".join(f"V{number(bar[column])}H{number(bar[1])}" for bar in edges)
+        yield element("path", class_=kind, d=f"M{number(edges[0][0])} {number(foot)}{stairs}V{number(foot)}z")
 
 
 def _box(x: float, foot: float, wide: float, tall: float) -> str:

@@ -52,7 +52,7 @@ function box([layer, row], [name, op], members, tensors) {
   const parts = [titled([`${op} ${name}`, ...told].join("\n"))];
   parts.push(shape("rect", { class: members.length ? "box" : "box bare", x, y, width: BOX.width, height: BOX.height, rx: 4 }));
   for (const side of new Set(members.map((m) => BANDS[m[2]] ?? "foot"))) parts.push(band(side, x, y));
-  parts.push(shape("text", { class: "op", x: x + 11, y: y + 17 }, op.length > 15 ? `${op.slice(0, 14)}\u2026` : op));
+  parts.push(shape("text", { class: "op", x: x + 11, y: y + 17 }, op.length > 14 ? `${op.slice(0, 13)}\u2026` : op));
   parts.push(shape("text", { class: "who", x: x + 11, y: y + 31 }, short(name, 16)));
   return shape("g", {}, ...parts);
 }

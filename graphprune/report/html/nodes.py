@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..latency import LatencyReport, duration
+from ..latency import LatencyReport, NodeSeconds, duration
 from ..structure import NodeFacts
 from ..terminal import amount
 from .markup import Content, Html, name
 from .svg import LARGE, both_bars, picture_code
-from .tables import Column, everything, searching, section, table
+from .tables import MOST_ROWS, Column, everything, listed_of, searching, section, table
 
 
 def node_costs(nodes: Sequence[NodeFacts], *, cut: bool = True) -> Html | None:
@@ -23,15 +23,16 @@ def node_costs(nodes: Sequence[NodeFacts], *, cut: bool = True) -> Html | None:
     columns += [Column("MACs after")] if cut else []
     columns += [Column("Compared", "picture", wide=True), Column("Parameters", wide=True)]
     columns += [Column("Parameters after", wide=True)] if cut else []
-    rows = [_row(k, node, most, cut=cut, large=len(dear) > LARGE) for k, node in dear]
+    shown = dear[:MOST_ROWS]
+    rows = [_row(k, node, most, cut=cut, large=len(shown) > LARGE) for k, node in shown]
     lede = (
         f"{len(dear)} of {len(nodes)} nodes multiply or hold parameters, the dearest first. "
-        "A parameter counts where it is used first."
+        f"A parameter counts where it is used first.{listed_of(len(dear))}"
     )
     return section(
-        "nodes", "What each node costs", searching("costs-of-nodes", "nodes", len(dear)),
+        "nodes", "What each node costs", searching("costs-of-nodes", "nodes", len(rows)),
         table("costs-of-nodes", "Multiply-accumulates and parameters of every node", columns, rows),
-        everything("costs-of-nodes", len(dear)), lede=lede,
+        everything("costs-of-nodes", len(rows)), lede=lede,
     )  # fmt: skip
 
 
@@ -51,22 +52,21 @@ def node_latency(found: LatencyReport | None) -> Html | None:
     most = max(max(n.before or 0.0, n.after or 0.0) for n in nodes) or 1.0
     columns = (Column("Node", "text"), Column("Operator", "text", wide=True), Column("Before", sorted="descending"),
                Column("After"), Column("Compared", "picture", wide=True))  # fmt: skip
-    rows = [
-        (
-            name(n.name),
-            n.op,
-            _time(n.before),
-            _time(n.after),
-            both_bars((n.before or 0.0) / most, (n.after or 0.0) / most),
-        )
-        for n in nodes
-    ]
+    shown = nodes[:MOST_ROWS]
+    rows = [_timed(node, most, large=len(shown) > LARGE) for node in shown]
     lede = "Seconds of one run, node by node, from the runtime's own profile. Nodes that run as one share a row."
+    lede += listed_of(len(nodes))
     return section(
         "latency", "Where the time goes", searching("times", "nodes", len(rows)),
         table("times", "Time of every node before and after", columns, rows), everything("times", len(rows)),
         lede=lede,
     )  # fmt: skip
+
+
+def _timed(node: NodeSeconds, most: float, *, large: bool) -> list[Content]:
+    was, now = (node.before or 0.0) / most, (node.after or 0.0) / most
+    bars = picture_code(both=(was, now)) if large else both_bars(was, now)
+    return [name(node.name), node.op, _time(node.before), _time(node.after), bars]
 
 
 def _time(seconds: float | None) -> str:

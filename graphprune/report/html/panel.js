@@ -50,6 +50,7 @@ function scoresOf(group, row) {
 
 function unitsOf(group) {
   if (!group.kept) return [];
+  if (group.kept === "-") return [make("p", {}, "The model has too many units to draw which of them stay; the report's JSON lists them.")];
   return [heading("Units that stay, first to last"), make("div", { class: "units" }, drawUnits(group))];
 }
 

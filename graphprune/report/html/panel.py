@@ -12,6 +12,8 @@ from ..structure import GroupFacts, Histogram, Shape, Structure, ValueFacts
 from .layout import MOST_NODES, layered
 
 Kept = Sequence[int] | None
+MOST_UNITS = 300_000
+"""Units of all groups together up to which each is told whether it stays: a page is to be small."""
 ROLES = ("producer", "consumer", "scale", "norm", "other")
 """What a member can be, by number as the script counts them."""
 
@@ -32,6 +34,7 @@ def panel_data(structure: Structure, kept: Sequence[Kept]) -> dict[str, Any]:
     outgoing: dict[int, list[int]] = {}
     for k, value in enumerate(structure.values):
         outgoing.setdefault(value.source, []).append(k)
+    masks = sum(g.size for g in groups) <= MOST_UNITS
     drawn = (_drawn(structure, g, outgoing, nodes, {v: shapes[sizes[v]] for v in g.values}) for g in groups)
     return {
         "nodes": shared([structure.nodes[n].name for n in nodes]),
@@ -39,7 +42,7 @@ def panel_data(structure: Structure, kept: Sequence[Kept]) -> dict[str, Any]:
         "tensors": shared(tensors),
         "shapes": list(shapes),
         "groups": [
-            [_members(g, tensors, nodes), *draw, g.size, _mask(g.size, keep), _scores(g.scores), g.reason]
+            [_members(g, tensors, nodes), *draw, g.size, _mask(g.size, keep, drawn=masks), _scores(g.scores), g.reason]
             for g, keep, draw in zip(groups, kept, drawn, strict=True)
         ],
     }
@@ -110,10 +113,15 @@ def _shape(shape: Shape) -> str:
     return "×".join(map(str, shape)) or "scalar"
 
 
-def _mask(size: int, kept: Kept) -> str:
-    """Return which units are kept, a bit each from the highest of every byte down, in base 64; "" for all."""
+def _mask(size: int, kept: Kept, *, drawn: bool) -> str:
+    """Return which units are kept, a bit each from the highest of every byte down, in base 64.
+
+    "" stands for all of them, "-" for some that are not to be ``drawn``.
+    """
     if kept is None or len(kept) == size:
         return ""
+    if not drawn:
+        return "-"
     alive = np.zeros(size, np.bool_)
     alive[list(kept)] = True
     return b64encode(np.packbits(alive).tobytes()).decode()

@@ -8,6 +8,8 @@ from typing import Literal
 
 from .markup import Content, Html, element, joined
 
+MOST_ROWS = 600
+"""Rows of a table of nodes, the dearest: what is beyond them is in the report's JSON."""
 Kind = Literal["text", "number", "picture"]
 FIRST_ROWS = 16
 """Rows that are shown before someone asks for all; the style counts as far for tables that are ``folded``."""
@@ -55,8 +57,10 @@ def _heading(column: Column, *, sorts: bool) -> Html:
 
 
 def _row(cells: Sequence[Content]) -> Html:
+    """Return a row without the ends of its elements, which HTML lets out: they would be a tenth of a large page."""
     first, *rest = cells
-    return element("tr", element("th", first, scope="row"), *(element("td", cell) for cell in rest))
+    heading = element("th", first, scope="row").removesuffix("</th>")
+    return Html("<tr>" + heading + "".join(element("td", cell).removesuffix("</td>") for cell in rest))
 
 
 def searching(identity: str, what: str, count: int) -> Html:
@@ -77,6 +81,11 @@ def everything(identity: str, count: int) -> Html | None:
         "button", f"Show all {count}", type="button", class_="all", data_of=identity, data_first=FIRST_ROWS,
         aria_controls=identity,
     )  # fmt: skip
+
+
+def listed_of(count: int) -> str:
+    """Say how many of so many rows a table has, where it has not all; "" where it has."""
+    return f" The first {MOST_ROWS:,} of {count:,} are listed." if count > MOST_ROWS else ""
 
 
 def section(identity: str, heading: str, *parts: Content, lede: Content = None) -> Html:

@@ -1,0 +1,92 @@
+"""Curves of groups: scaled to what was seen at the outputs, rising, in the same order; and what few samples hide."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from graphprune.passes import Obs
+from onnx_models import Net
+
+from graphprune.coupling import couple
+from graphprune.frontends.onnx.trace import trace
+from graphprune.repair.layer import Layer, Targets
+from graphprune.repair.probing import along, relative_error
+from graphprune.repair.ridges import STEPS, best_ridge
+from graphprune.repair.validation import elsewhere
+
+
+def removed(scores: np.ndarray, count: int) -> float:
+    """The error without so many of the cheapest units."""
+    return float(np.sort(scores)[:count].sum())
+
+
+def test_sums_are_the_errors_seen_where_these_rise() -> None:
+    scores = np.random.default_rng(0).permutation(np.arange(1.0, 13.0))
+    made = along(scores, [(4, 0.02), (8, 0.5)], 1.0)
+    assert (np.argsort(made) == np.argsort(scores)).all()
+    assert removed(made, 4) == pytest.approx(0.02)
+    assert removed(made, 8) == pytest.approx(0.5)
+    # Beyond, as in the last stretch: 5 + 6 + 7 + 8 were worth 0.48.
+    assert removed(made, 12) == pytest.approx(0.5 + (9 + 10 + 11 + 12) * 0.48 / 26)
+
+
+def test_errors_that_fall_count_as_those_before_and_none_as_usual() -> None:
+    scores = np.arange(1.0, 9.0)
+    made = along(scores, [(2, 0.3), (4, 0.1)], 1.0)
+    assert removed(made, 4) == pytest.approx(0.3, rel=1e-4)
+    assert (np.diff(np.sort(made)) > 0).all()
+    assert along(scores, [], 0.25) == pytest.approx(scores * 0.25)
+    assert (along(np.zeros(5), [], 2.0) == 0).all()
+
+
+def test_a_wide_layer_of_few_samples_costs_what_other_samples_show() -> None:
+    """A dense layer of 96 columns on 40 rows: the fit hides what leaving out most of them does."""
+    net = Net(seed=3)
+    h = net.op("Relu", net.gemm(net.input("n", 24, name="x"), 24, 96, "wide"))
+    model = net.model(net.gemm(h, 96, 4, "out"))
+    graph = trace(model)
+    groups = couple(graph)
+    x = np.random.default_rng(1).standard_normal((56, 24)).astype(np.float32)
+    plain, seen = (
+        next(iter(Obs(data={"x": x}, samples=56, between=between)(graph, groups).arrays.values()))  # type: ignore[arg-type]
+        for between in ("energy", "outputs")
+    )
+    assert 0.1 < removed(seen, 60) < 1.5
+    assert removed(seen, 60) / removed(seen, 24) == pytest.approx(removed(plain, 60) / removed(plain, 24), rel=5)
+    assert (np.diff(np.sort(seen)) >= 0).all()
+
+
+def halves(noise: float, rows: int = 60) -> list[Layer]:
+    """Two halves of regressors with targets that the old weights miss by a rotation, and by noise."""
+    stream = np.random.default_rng(2)
+    weights, change = stream.standard_normal((3, 20)), 0.5 * stream.standard_normal((3, 20))
+    found = []
+    for _ in range(2):
+        x = stream.standard_normal((rows, 20))
+        y = x @ (weights + change).T + noise * stream.standard_normal((rows, 3))
+        targets = Targets(y.T @ x / rows, y.mean(axis=0), np.square(y).mean(axis=0))
+        found.append(Layer(weights, x.T @ x / rows, x.mean(axis=0), np.full(20, -1), 0, True, targets))
+    return found
+
+
+def test_the_ridge_is_small_where_fits_hold_and_large_where_they_are_noise() -> None:
+    none = [np.zeros(20, np.bool_)]
+    low, high = ([[layer] for layer in halves(noise)] for noise in (0.01, 20.0))
+    assert best_ridge(*low, none, 1e-2) == 1e-2
+    assert best_ridge(*high, none, 1e-2) == 1e-2 * STEPS[-1]
+
+
+def test_the_error_elsewhere_is_that_on_the_rows_themselves() -> None:
+    stream = np.random.default_rng(4)
+    x, y = stream.standard_normal((50, 6)) + 1, stream.standard_normal((50, 2)) - 2
+    weights, shift = stream.standard_normal((2, 6)), stream.standard_normal(2)
+    targets = Targets(y.T @ x / 50, y.mean(axis=0), np.square(y).mean(axis=0))
+    for centred in (True, False):
+        own = shift if centred else np.zeros(2)
+        layer = Layer(stream.standard_normal((2, 6)), x.T @ x / 50, x.mean(axis=0), np.full(6, -1), 0, centred, targets)
+        assert elsewhere(layer, weights, own) == pytest.approx(np.square(y - x @ weights.T - own).sum() / 50)
+
+
+def test_relative_errors_are_about_the_mean_over_samples() -> None:
+    old, new = np.array([[1.0, 5.0], [3.0, 5.0]]), np.array([[1.0, 6.0], [3.0, 5.0]])
+    assert relative_error([[old]], [[new]]) == pytest.approx(1 / 2)
