@@ -2,6 +2,8 @@
 
 import re
 from importlib.metadata import version as version_of
+from pathlib import Path
+from types import ModuleType
 
 from docutils import nodes
 from sphinx.application import Sphinx
@@ -34,6 +36,9 @@ html_static_path = ["_static"]
 html_css_files = ["wide.css"]
 
 
+OUTWARDS = re.compile(r"\]\((\.\./[^)#]+\.md)\)")
+
+
 class Commands(SphinxDirective):
     """A section for every command, with the text of its ``--help``: it cannot differ from what is printed."""
 
@@ -58,12 +63,27 @@ def complete(_app: Sphinx, page: str, source: list[str]) -> None:
     import graphprune
 
     names = [n for n in graphprune.__all__ if n != "__version__" and not re.search(rf"graphprune\.{n}\b", source[0])]
-    kinds = {n: "class" if isinstance(getattr(graphprune, n), type) else "function" for n in names}
-    entries = [f".. auto{kind}:: graphprune.{name}" for name, kind in kinds.items()]
+    entries = [f".. auto{_kind(getattr(graphprune, name))}:: graphprune.{name}" for name in names]
     source[0] += "\n".join(["", "## More", "", "```{eval-rst}", *entries, "```", ""]) if entries else ""
+
+
+def _kind(value: object) -> str:
+    return "class" if isinstance(value, type) else "module" if isinstance(value, ModuleType) else "function"
+
+
+def let_out(app: Sphinx, page: str, source: list[str]) -> None:
+    """Let links to Markdown files outside of the documents lead to a copy of the file: they are no pages here."""
+    folder = (Path(app.srcdir) / page).parent
+
+    def linked(found: re.Match[str]) -> str:
+        inside = (folder / found[1]).resolve().is_relative_to(Path(app.srcdir).resolve())
+        return found[0] if inside else f"](path:{found[1]})"
+
+    source[0] = OUTWARDS.sub(linked, source[0])
 
 
 def setup(app: Sphinx) -> None:
     """Register what the pages use."""
     app.add_directive("commands", Commands)
     app.connect("source-read", complete)
+    app.connect("source-read", let_out)

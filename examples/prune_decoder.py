@@ -64,14 +64,14 @@ def main() -> None:
     print(f"trained:    perplexity {perplexity(module, unseen):.2f} a character, on text that it has not seen")
     wanted = {"budget": 0.4, "prune": "heads,ffn", "multiple": 1}  # multiple=1: any width, not only 8, 16, 24, ...
     small, _ = gp.prune(module, example_inputs=pieces[:2], **wanted)
-    print(f"pruned:     {perplexity(small, unseen):.2f} without data")
+    print(f"pruned:     ~{perplexity(small, unseen):.2f} without data")
     data = {"tokens": pieces[:160].numpy()}
     small, report = gp.prune(module, example_inputs=pieces[:2], data=data, method="flap", **wanted)
     print(f"pruned:     {perplexity(small, unseen):.2f} with data, a {report.form}")
     for k, layer in enumerate(small.network.model.layers):
         projections, neurons = (layer.self_attn.q_proj, layer.self_attn.k_proj), layer.mlp.up_proj.out_features
         heads, pairs = (n.out_features // layer.self_attn.head_dim for n in projections)
-        print(f"layer {k}:    {heads} heads of 8, {pairs} key-value heads of 4, {neurons} neurons of 256")
+        print(f"layer {k}:    ~{heads} heads of 8, ~{pairs} key-value heads of 4, ~{neurons} neurons of 256")
     train(small, pieces[4000:], 40, 1e-3)
     print(f"fine-tuned: {perplexity(small, unseen):.2f}")
 

@@ -71,7 +71,7 @@ def main() -> None:
     print(f"  step 4:   {accuracy(small, *unseen):.1%}")
     print(f"fine-tuned: {accuracy(train(small, *known, epochs=6, rate=1e-3), *unseen):.1%} after 6 epochs more")
     share, count = report.output.macs / report.input.macs, sum(p.numel() for p in small.parameters())
-    print(f"left:       {share:.1%} of the MACs, {count:,} parameters, a {report.form}: {type(small).__name__}")
+    print(f"left:       {share:.1%} of the MACs, ~{count:,} parameters, a {report.form}: {type(small).__name__}")
 
 
 if __name__ == "__main__":

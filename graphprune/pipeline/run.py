@@ -190,8 +190,8 @@ def prune(
     """
     settings = Settings.of(
         budget=budget, method=method, seed=seed, min_width=min_width, multiple=multiple, time_limit=time_limit,
-        keep=keep, allow_inexact=allow_inexact, prune=prune, input_shapes=input_shapes, plan=plan, steps=steps, train=train,
-        data=data, labels=labels, preprocess=preprocess, samples=samples, holdout=holdout, repair=repair,
+        keep=keep, allow_inexact=allow_inexact, prune=prune, input_shapes=input_shapes, plan=plan, steps=steps,
+        train=train, data=data, labels=labels, preprocess=preprocess, samples=samples, holdout=holdout, repair=repair,
         provider=provider, threads=threads, batch=batch, profile=profile, **options,
     )  # fmt: skip
     from ..worlds import is_torch

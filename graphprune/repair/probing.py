@@ -86,7 +86,8 @@ def along(scores: FloatArray, seen: Sequence[tuple[int, float]], usual: float) -
     """Return scores in the same order whose sums are the errors seen, stretch by stretch, and never fall.
 
     ``scores`` has shape (units,), ``seen`` are (units gone, error), more and more units; errors that fall count as
-    those before. Beyond the last the scores grow as in the last stretch. Without any, all are multiplied by ``usual``.
+    those before. Beyond the last the scores grow as in the last stretch, or as in all, whatever is more. Without any,
+    all are multiplied by ``usual``.
     """
     order = ranking(scores)[::-1]
     own, factors = np.cumsum(scores[order]), np.full(len(scores), usual)
@@ -94,8 +95,10 @@ def along(scores: FloatArray, seen: Sequence[tuple[int, float]], usual: float) -
     for gone, error in seen:
         stretch = own[gone - 1] - (own[start - 1] if start else 0.0)
         if stretch > 0:
-            factors[start:] = max((max(error, reached) - reached) / stretch, usual * 1e-6)
+            factors[start:gone] = max((max(error, reached) - reached) / stretch, usual * 1e-6)
         start, reached = gone, max(error, reached)
+    if start:
+        factors[start:] = max(factors[start - 1], reached / max(own[start - 1], LEAST))
     return as_scores(Removal(order, scores[order] * factors))
 
 

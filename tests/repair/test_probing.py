@@ -34,6 +34,7 @@ def test_errors_that_fall_count_as_those_before_and_none_as_usual() -> None:
     scores = np.arange(1.0, 9.0)
     made = along(scores, [(2, 0.3), (4, 0.1)], 1.0)
     assert removed(made, 4) == pytest.approx(0.3, rel=1e-4)
+    assert removed(made, 8) == pytest.approx(0.3 + 26 * 0.3 / 10, rel=1e-4)
     assert (np.diff(np.sort(made)) > 0).all()
     assert along(scores, [], 0.25) == pytest.approx(scores * 0.25)
     assert (along(np.zeros(5), [], 2.0) == 0).all()

@@ -98,9 +98,9 @@ def test_sorting_is_by_number_and_told(started: Browser, files: dict[str, Path])
 def test_amounts_are_sorted_by_their_size(started: Browser, files: dict[str, Path]) -> None:
     with visit(started, files["report"]) as found:
         found.page.locator("#times").get_by_role("button", name="After").click()
-        assert found.rows("times") == ["slow", "fast"]
+        assert found.rows("times")[:2] == ["slow", "fast"]
         found.page.locator("#times").get_by_role("button", name="After").click()
-        assert found.rows("times") == ["fast", "slow"]
+        assert found.rows("times")[-2:] == ["fast", "slow"]
         keys = found.page.evaluate(
             """(texts) => texts.map((words) => {
                 const row = document.createElement("tr");

@@ -12,7 +12,7 @@ from ..structure import GroupFacts, Histogram, Shape, Structure, ValueFacts
 from .layout import MOST_NODES, layered
 
 Kept = Sequence[int] | None
-MOST_UNITS = 300_000
+MOST_UNITS = 1_000_000
 """Units of all groups together up to which each is told whether it stays: a page is to be small."""
 ROLES = ("producer", "consumer", "scale", "norm", "other")
 """What a member can be, by number as the script counts them."""
