@@ -85,9 +85,10 @@ class Probe:
 def along(scores: FloatArray, seen: Sequence[tuple[int, float]], usual: float) -> FloatArray:
     """Return scores in the same order whose sums are the errors seen, stretch by stretch, and never fall.
 
-    ``scores`` has shape (units,), ``seen`` are (units gone, error), more and more units; errors that fall count as
-    those before. Beyond the last the scores grow as in the last stretch, or as in all, whatever is more. Without any,
-    all are multiplied by ``usual``.
+    ``scores`` has shape (units,), ``seen`` are (units gone, error), more and more units. No stretch is scaled by less
+    than the one before: relative errors level off towards one, and a group that is broken already would seem cheap to
+    empty. Beyond the last the scores grow as in the last stretch, or as in all, whatever is more. Without any, all are
+    multiplied by ``usual``.
     """
     order = ranking(scores)[::-1]
     own, factors = np.cumsum(scores[order]), np.full(len(scores), usual)
@@ -95,7 +96,8 @@ def along(scores: FloatArray, seen: Sequence[tuple[int, float]], usual: float) -
     for gone, error in seen:
         stretch = own[gone - 1] - (own[start - 1] if start else 0.0)
         if stretch > 0:
-            factors[start:gone] = max((max(error, reached) - reached) / stretch, usual * 1e-6)
+            least = factors[start - 1] if start else usual * 1e-6
+            factors[start:gone] = max((max(error, reached) - reached) / stretch, least)
         start, reached = gone, max(error, reached)
     if start:
         factors[start:] = max(factors[start - 1], reached / max(own[start - 1], LEAST))

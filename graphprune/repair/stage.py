@@ -39,6 +39,10 @@ if TYPE_CHECKING:
     from ..statistics.windows import Rows
 
 How = Literal["least-squares", "bias", "obs"]
+FEWEST, MOST = 8192, 65536
+"""Rows of a consumer over all samples, at least and at most: MobileNetV2 misses 15% less of its logits with more."""
+TARGETS = 1 << 30
+"""Bytes of what the original's consumers put out that decide between the two."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +89,7 @@ def repair(
     data, notes = opened(graph, samples, None, count, seed)
     if not cuts:
         return Repaired(graph, (*notes, "nothing is to be repaired: no weight loses columns"), {}, {})
-    settings = Settings(seed=seed)
+    settings = Settings(seed=seed, rows=_rows(cuts))
     if how == "obs":
         outcome = _at_once(base, groups, cuts, data, settings, partial(least_squares, ridge=ridge))
     elif how == "bias":
@@ -94,6 +98,12 @@ def repair(
         outcome = _in_stages(base, cuts, data, settings, ridge, original, groups)
     made = with_values(base, outcome.values) if outcome.values else graph
     return Repaired(made, (*notes, *_notes(outcome, len(data))), outcome.before, outcome.after, outcome.left)
+
+
+def _rows(cuts: Sequence[Cut]) -> int:
+    """Return how many rows of each consumer are looked at: many, where what they are to give takes little room."""
+    outputs = sum(c.consumer.blocks * c.consumer.outputs for c in cuts if not c.consumer.refusal)
+    return min(max(TARGETS // (4 * max(outputs, 1)), FEWEST), MOST)
 
 
 def _at_once(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ import numpy as np
 from ..errors import UsageError
 from ..graph import Graph
 from ..groups import Groups, IntArray
+from .blocks import blocks_of, in_blocks, within_memory
 from .consumer import Consumer
 from .consumers import consumers_of
 from .gram import Accumulator
@@ -30,8 +31,6 @@ LARGEST = 32
 """Samples that run at once at most, unless the settings say so."""
 SAMPLES = 8
 """Samples of a chunk at least: fewer chunks are made of few samples."""
-NARROWEST = 64
-"""Columns below which blocks are not made narrower to save memory."""
 
 
 def collect(
@@ -65,7 +64,7 @@ def collect(
     origin = origin_of(samples, parts)
     found = Statistics(
         passing.finish(), fingerprint(graph), origin, settings.kind, settings.rows, settings.seed,
-        (*samples.notes, *notes, *_in_blocks(looked_at, settings)), passing.targets,
+        (*samples.notes, *notes, *in_blocks(looked_at, settings)), passing.targets,
     )  # fmt: skip
     return found.checked() if found.complete else found
 
@@ -223,36 +222,3 @@ def targets_of(
         for start, feeds, count in batches(samples, size, first, last):
             passing.add(fetch(feeds), start, count)
     return kept
-
-
-def blocks_of(consumer: Consumer, settings: Settings) -> int:
-    """Return how many blocks a consumer's moments have: its own, or more so that none is too wide."""
-    if settings.kind == "diagonal":
-        return consumer.columns
-    inputs = consumer.width // consumer.area
-    fitting = (d for d in divisors(inputs) if inputs // d * consumer.area <= settings.widest)
-    return consumer.blocks * next(fitting, inputs)
-
-
-def within_memory(settings: Settings, consumers: Sequence[Consumer]) -> Settings:
-    """Return settings whose blocks are narrow enough for the moments of all consumers to fit the memory allowed."""
-    distinct = list({c.key: c for c in consumers}.values())
-    while settings.widest > NARROWEST and sum(_bytes_of(c, settings) for c in distinct) > settings.memory:
-        settings = replace(settings, widest=settings.widest // 2)
-    return settings
-
-
-def _bytes_of(consumer: Consumer, settings: Settings) -> int:
-    blocks = blocks_of(consumer, settings)
-    return 8 * blocks * (consumer.columns // blocks) ** 2
-
-
-def _in_blocks(consumers: Sequence[Consumer], settings: Settings) -> Iterator[str]:
-    split = {c.key for c in consumers if settings.kind == "full" and blocks_of(c, settings) > c.blocks}
-    if split:
-        yield f"of {len(split)} layers' inputs covariances are kept in blocks of at most {settings.widest} columns"
-
-
-def divisors(number: int) -> Iterator[int]:
-    """Yield the divisors of a number, ascending."""
-    yield from (d for d in range(1, number + 1) if number % d == 0)

@@ -87,7 +87,7 @@ _graphprune() {
             esac
             ;;
         sweep)
-            words='--budgets --data --holdout --preprocess --labels --method --repair --loss --samples --option --keep --min-width --multiple --allow-inexact --prune --seed --input-shape --provider --threads --batch --profile --svg --report --html --force --json --quiet -q --verbose -v --help -h'
+            words='--budgets --data --holdout --preprocess --labels --method --repair --loss --samples --option --keep --min-width --multiple --time-limit --allow-inexact --prune --seed --input-shape --provider --threads --batch --profile --svg --report --html --force --json --quiet -q --verbose -v --help -h'
             case "$before" in
                 --preprocess) values='imagenet clip' ;;
                 --method) values='auto bn coreset fisher flap fpgm itpruner l1 l2 lamp magnitude obd obs obspa osscar random sbp taylor taylor-weight thinet vib wanda' ;;
@@ -95,11 +95,11 @@ _graphprune() {
                 --loss) values='auto kl mse ce' ;;
                 --prune) values='channels neurons heads head-dims hidden' ;;
                 --data|--profile|--svg|--report|--html) files=only ;;
-                --budgets|--holdout|--labels|--samples|--option|--keep|--min-width|--multiple|--seed|--input-shape|--provider|--threads|--batch) values=- ;;
+                --budgets|--holdout|--labels|--samples|--option|--keep|--min-width|--multiple|--time-limit|--seed|--input-shape|--provider|--threads|--batch) values=- ;;
             esac
             ;;
         *)
-            words='--budget --plan --keep --min-width --multiple --allow-inexact --prune --method --data --repair --holdout --preprocess --labels --loss --samples --option --steps --epochs --seed --input-shape --provider --threads --batch --profile --output -o --report --html --save-plan --force --dry-run --json --quiet -q --verbose -v --help -h --version'
+            words='--budget --plan --keep --min-width --multiple --time-limit --allow-inexact --prune --method --data --repair --holdout --preprocess --labels --loss --samples --option --steps --epochs --seed --input-shape --provider --threads --batch --profile --output -o --report --html --save-plan --force --dry-run --json --quiet -q --verbose -v --help -h --version'
             case "$before" in
                 --prune) values='channels neurons heads head-dims hidden' ;;
                 --method) values='auto bn coreset fisher flap fpgm itpruner l1 l2 lamp magnitude obd obs obspa osscar random sbp taylor taylor-weight thinet vib wanda' ;;
@@ -107,7 +107,7 @@ _graphprune() {
                 --preprocess) values='imagenet clip' ;;
                 --loss) values='auto kl mse ce' ;;
                 --plan|--data|--profile|--output|-o|--report|--html|--save-plan) files=only ;;
-                --budget|--keep|--min-width|--multiple|--holdout|--labels|--samples|--option|--steps|--epochs|--seed|--input-shape|--provider|--threads|--batch) values=- ;;
+                --budget|--keep|--min-width|--multiple|--time-limit|--holdout|--labels|--samples|--option|--steps|--epochs|--seed|--input-shape|--provider|--threads|--batch) values=- ;;
             esac
             ;;
     esac

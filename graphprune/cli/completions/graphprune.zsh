@@ -215,6 +215,7 @@ _graphprune() {
                 '*'--keep'[protect nodes and tensors whose names match; may be repeated]:value:' \
                 '(--min-width)'--min-width'[units that every group keeps at least (default 1)]:value:' \
                 '(--multiple)'--multiple'[keep widths that are multiples of N (default auto\: as kernels like)]:value:' \
+                '(--time-limit)'--time-limit'[look for better widths, and prove how good they are, for so long]:value:' \
                 '(--allow-inexact)'--allow-inexact'[also prune across normalisations, whose statistics then change]' \
                 '*'--prune'[prune these kinds of units only, such as heads,ffn]:value:(channels neurons heads head-dims hidden)' \
                 '(--seed)'--seed'[seed of all that is random (default 0)]:value:' \
@@ -240,6 +241,7 @@ _graphprune() {
                 '*'--keep'[protect nodes and tensors whose names match, such as *head*]:value:' \
                 '(--min-width)'--min-width'[units that every group keeps at least (default 1)]:value:' \
                 '(--multiple)'--multiple'[keep widths that are multiples of N (default auto\: as kernels like)]:value:' \
+                '(--time-limit)'--time-limit'[look for better widths, and prove how good they are, for so long]:value:' \
                 '(--allow-inexact)'--allow-inexact'[also prune across normalisations, whose statistics then change]' \
                 '*'--prune'[prune these kinds of units only\: channels, neurons (or ffn), heads]:value:(channels neurons heads head-dims hidden)' \
                 '(--method)'--method'[how units are scored; graphprune passes lists the methods]:value:(auto bn coreset fisher flap fpgm itpruner l1 l2 lamp magnitude obd obs obspa osscar random sbp taylor taylor-weight thinet vib wanda)' \
