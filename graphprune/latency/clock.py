@@ -69,6 +69,11 @@ class Spread:
         """How far the interval reaches from the median, as a part of it, on the side where it reaches further."""
         return max(self.most - self.median, self.median - self.least) / self.median if self.median else 0.0
 
+    def times(self, factor: float) -> Spread:
+        """Return the spread of all values times a positive number."""
+        low, high, least, most = (v * factor for v in (self.low, self.high, self.least, self.most))
+        return Spread(self.median * factor, low, high, self.runs, least, most)
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain data for a report."""
         return {"median": self.median, "low": self.low, "high": self.high, "runs": self.runs}

@@ -68,8 +68,8 @@ class Watch:
         """Return which part of the limit the second contender uses: of a part by the ratios, else by its seconds."""
         asked = budget.latency
         if isinstance(asked, float):
-            return scaled(timing.ratio(1), 1 / asked)
-        return scaled(timing.spread(1), 1 / Budget(latency=asked).limits({})["latency"])
+            return timing.ratio(1).times(1 / asked)
+        return timing.spread(1).times(1 / Budget(latency=asked).limits({})["latency"])
 
     def told(self, budget: Budget | None, timing: Timing, small: Any, **more: Any) -> LatencyReport:
         """Return the report on what was measured; ``more`` are its other fields."""
@@ -91,12 +91,6 @@ class Watch:
 
 def _spreads(timing: Timing) -> tuple[Spread, Spread, Spread]:
     return timing.spread(0), timing.spread(1), timing.ratio(1)
-
-
-def scaled(spread: Spread, factor: float) -> Spread:
-    """Multiply all values behind a spread by a number."""
-    values = (spread.median, spread.low, spread.high, spread.runs, spread.least, spread.most)
-    return Spread(*(v if k == 3 else v * factor for k, v in enumerate(values)))  # type: ignore[arg-type]
 
 
 def watching(opened: Opened, settings: Settings, progress: Progress) -> Watch:
