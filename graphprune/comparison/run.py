@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..count import count
+from ..data import sizes_from
 from ..frontends.onnx.trace import trace
 from ..pipeline.run import read, silent, version
 from ..report.build import side
@@ -43,7 +44,8 @@ def compare(
 
     ``data``, ``labels`` and ``preprocess`` are as ``data.open_samples`` takes them, ``samples`` is how many of them are
     run at most; without data, that many random inputs are drawn by the ``seed`` (4 unless told otherwise).
-    ``input_shapes`` gives sizes to count costs with, and for random inputs, of dynamic axes. With the ``report`` of the
+    ``input_shapes`` gives sizes to count costs with, and for random inputs, of dynamic axes; those that are not given
+    are the first sample's. With the ``report`` of the
     run that made the second model from the first, values that changed are compared in tensors that were cut as well.
 
     Raises ModelError for a model that cannot be read or run, UsageError where the two have other inputs or outputs, and
@@ -55,12 +57,13 @@ def compare(
 
         words, hint = f"{samples!r} is no number of samples", "give a number from 1 up"
         raise UsageError("data-empty", words, where="samples", hint=hint)
-    (one, first), (other, second) = (_opened(m, input_shapes, step) for m in (a, b))
+    given = Samples(data, labels, preprocess, samples, seed)
+    (one, first), (other, second) = (_opened(m, input_shapes, given, step) for m in (a, b))
     check_alike(first, second)
     step("compare tensors")
     changes = tensor_changes(one.model, other.model, report.kept if report is not None else None)
     step("run both")
-    quality, outputs = compare_outputs(first, second, Samples(data, labels, preprocess, samples, seed))
+    quality, outputs = compare_outputs(first, second, given)
     warnings = (*one.warnings, *other.warnings, *(f"output {o.name!r} is {o.note}" for o in outputs if o.note))
     return Comparison(
         _side(one, first), _side(other, second), (len(one.model.graph.node), len(other.model.graph.node)), changes,
@@ -68,11 +71,12 @@ def compare(
     )  # fmt: skip
 
 
-def _opened(model: Any, shapes: Shapes | None, step: Callable[[str], None]) -> tuple[Source, Graph]:
+def _opened(model: Any, shapes: Shapes | None, given: Samples, step: Callable[[str], None]) -> tuple[Source, Graph]:
     source = read(model, step)
     step("trace")
     with source.runnable():
-        graph = trace(source.loaded or source.model, input_shapes=shapes)
+        sizes = sizes_from(source.model, shapes or {}, given.data, preprocess=given.preprocess)
+        graph = trace(source.loaded or source.model, input_shapes=sizes)
     return source, graph
 
 

@@ -20,12 +20,14 @@ Sizes = Mapping[str, Sequence[int]]
 
 
 def sizes_from(
-    model: ModelProto, given: Sizes, data: Any, *, preprocess: str | Path | Preprocess | None = None
-) -> dict[str, Sequence[int]]:
+    model: ModelProto, given: Sizes, data: Any, *, preprocess: str | Path | Preprocess | None = None,
+    batch: int | None = None,
+) -> dict[str, Sequence[int]]:  # fmt: skip
     """Return the sizes that are ``given``, and for inputs with open sizes that are not, those of the first sample.
 
     ``data`` and ``preprocess`` are as ``open_samples`` takes them; nothing is opened where no size is open or ``data``
-    is None. The batch stays what the model fixes, or 1. Raises UsageError for data that does not fit.
+    is None. The batch stays what the model fixes, or else is ``batch``, or 1. Raises UsageError for data that does not
+    fit.
     """
     sizes = dict(given)
     if data is None or all(_said(spec) for spec in _fed(model) if spec.name not in given):
@@ -34,8 +36,8 @@ def sizes_from(
     first = open_samples(data, specs, preprocess=preprocess).take(np.zeros(1, np.int64)).inputs
     for spec in specs:
         if spec.name not in given and not _said(spec):
-            batch = 1 if spec.shape is None else spec.shape[0] or 1
-            sizes[spec.name] = (batch, *first[spec.name].shape[1:])
+            fixed = None if spec.shape is None else spec.shape[0]
+            sizes[spec.name] = (fixed or batch or 1, *first[spec.name].shape[1:])
     return sizes
 
 

@@ -66,13 +66,15 @@ class Calibration:
             return None
         return Share(self.data, "seen", self.holdout, self.labels, self.preprocess, self.seed)
 
-    def sizes(self, model: ModelProto, given: Mapping[str, Sequence[int]]) -> Mapping[str, Sequence[int]]:
-        """Return the sizes to trace a model at: those given, and those that the first sample has."""
+    def sizes(
+        self, model: ModelProto, given: Mapping[str, Sequence[int]], batch: int | None = None
+    ) -> Mapping[str, Sequence[int]]:
+        """Return the sizes to trace a model at: those given, and those that the first sample has, in a batch."""
         if self.data is None:
             return given
         from ..data import sizes_from
 
-        return sizes_from(model, given, self.seen)
+        return sizes_from(model, given, self.seen, batch=batch)
 
     def options(self, method: str) -> dict[str, Any]:
         """Return what of this the options of a method by name take; raises UsageError for an unknown one."""

@@ -357,8 +357,8 @@ def open_model(source: Source, settings: Settings, progress: Progress = silent) 
     from ..latency.inputs import with_batch
 
     progress("trace")
-    given = settings.calibration.sizes(source.model, settings.input_shapes)
-    shapes = with_batch(source.model, given, settings.machine.batch)
+    batch = settings.machine.batch
+    shapes = with_batch(source.model, settings.calibration.sizes(source.model, settings.input_shapes, batch), batch)
     graph = trace(source.loaded or source.model, input_shapes=shapes)
     progress("couple")
     if settings.plan is not None:

@@ -37,6 +37,21 @@ def test_a_fixed_batch_stays() -> None:
     assert sizes_from(two_inputs([2, 3, "h", "w"], 2), {}, samples(4)) == {"x": (2, 3, 20, 24)}
 
 
+def test_a_batch_that_is_asked_for_is_that_of_open_inputs() -> None:
+    assert sizes_from(two_inputs(["n", 3, "h", "w"]), {}, samples(), batch=8) == {"x": (8, 3, 20, 24)}
+    assert sizes_from(two_inputs([2, 3, "h", "w"], 2), {}, samples(4), batch=8) == {"x": (2, 3, 20, 24)}
+    images = {"x": np.zeros((6, 3, 48, 192), np.float32)}
+    _, one = gp.prune(MODEL, budget=0.6, method="l2", repair="none", data=images)
+    _, eight = gp.prune(MODEL, budget=0.6, method="l2", repair="none", data=images, batch=8)
+    assert eight.input.macs == 8 * one.input.macs
+
+
+def test_models_are_compared_at_the_sizes_of_samples() -> None:
+    images = {"x": np.random.default_rng(0).standard_normal((4, 3, 48, 192), dtype=np.float32)}
+    found = gp.compare(MODEL, MODEL, data=images)
+    assert found.a.macs == gp.compare(MODEL, MODEL, input_shapes={"x": (1, 3, 48, 192)}).a.macs
+
+
 def test_what_is_given_or_said_needs_no_samples() -> None:
     """Data that cannot be opened shows that it is not."""
     assert sizes_from(two_inputs(["n", 3, "h", "w"]), {"x": (1, 3, 8, 8)}, "no such file") == {"x": (1, 3, 8, 8)}

@@ -202,7 +202,7 @@ def _sizes_of(name: str, fixed: list[int | None], symbols: list[str], given: Seq
         example = ",".join(str(n or (1 if k == 0 else symbols[k] or "N")) for k, n in enumerate(fixed))
         raise ModelError(
             "unknown-shape", f"input {name!r} has dynamic sizes that costs depend on: {', '.join(unknown)}", where=name,
-            hint=f"count with sizes of yours: --input-shape {name}={example} with numbers for names, or give data",
+            hint=f"count with sizes of yours: --input-shape {name}={example} with numbers for names (samples tell too)",
         )  # fmt: skip
     return tuple(n or 1 for n in fixed)
 
