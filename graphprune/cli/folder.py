@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .options import Options
+from .outcome import tell, texts
 from .progress import progress
+from .wanted import settings_from
 
 if TYPE_CHECKING:
     from ..backends.files import File
@@ -37,10 +39,9 @@ def prune_in_folder(root: Path, model: Path | None, options: Options) -> int:
     from ..folders.find import open_folder
     from ..folders.run import prune_folder
     from ..folders.write import check_folder, default_folder, write_folder
-    from .prune import _settings, _tell, _texts
 
     folder = open_folder(root, model)
-    settings = _settings(root / folder.model, options)
+    settings = settings_from(root / folder.model, options)
     target = options.output or default_folder(root)
     check_folder(target, folder, force=options.force)
     protect = (*folder.files, *filter(None, [options.plan]))
@@ -58,8 +59,8 @@ def prune_in_folder(root: Path, model: Path | None, options: Options) -> int:
                 path = str(target / folder.model)
                 side = replace(report.output, path=path, sha256=encoded.sha256, bytes=encoded.bytes)
                 report = replace(report, output=side)
-                return done.files(place, encoded), _texts(report, done.pruned.plan, options)
+                return done.files(place, encoded), texts(report, done.pruned.plan, options)
 
             write_folder(target, made, force=options.force, protect=protect)
-    _tell(report, target, options)
+    tell(report, target, options)
     return 0

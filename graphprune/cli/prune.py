@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import UsageError
-from .command import command_words
 from .folder import prune_in_folder, wanted_folder
-from .options import Options, calibration, default_output, settings_of
-from .output import emit
+from .options import Options, default_output
+from .outcome import tell, texts
 from .progress import progress
+from .wanted import settings_from
 
 if TYPE_CHECKING:
-    from onnx import ModelProto
-
-    from ..backends.files import File
     from ..frontends.files.load import Loaded
-    from ..pipeline.run import Pruned, Settings
-    from ..pipeline.stepwise import Train
-    from ..plan import Plan
+    from ..pipeline.run import Pruned
     from ..report.report import Report
 
 DEFAULTS = Options()
@@ -35,7 +29,7 @@ def prune(model: Path, /, *, options: Options = DEFAULTS) -> int:
     inside = wanted_folder(model, options)
     if inside is not None:
         return prune_in_folder(*inside, options)
-    settings = _settings(model, options)
+    settings = settings_from(model, options)
     with progress(quiet=options.quiet, verbose=options.verbose) as step:
         step("load")
         loaded = load(model)
@@ -44,48 +38,8 @@ def prune(model: Path, /, *, options: Options = DEFAULTS) -> int:
         done = run(loaded, settings, step)
         step("write")
         report = _write(done, loaded, output, options)
-    _tell(report, output, options)
+    tell(report, output, options)
     return 0
-
-
-def _settings(model: Path, options: Options) -> Settings:
-    """Read what is wanted; raises GraphpruneError for values that make no sense for any model."""
-    from ..budget import Budget
-    from ..pipeline.run import check_settings
-    from ..plan import Plan
-
-    settings = settings_of(
-        options,
-        budget=Budget.parse(options.budget) if options.budget else None,
-        steps=options.steps,
-        plan=Plan.load(options.plan) if options.plan else None,
-        train=_trainer(model, options),
-    )
-    check_settings(settings)
-    return settings
-
-
-def _trainer(model: Path, options: Options) -> Train | None:
-    """Return what trains between steps, to do what the original does, if that is asked for; raises UsageError."""
-    if not options.epochs:
-        return None
-    if options.epochs < 0:
-        words, hint = f"{options.epochs} is negative", "give a number of epochs, such as 1"
-        raise UsageError("bad-epochs", words, where="--epochs", hint=hint)
-    if options.data is None:
-        words, hint = "there is nothing to train on", "give samples by --data"
-        raise UsageError("data-missing", words, where="--data", hint=hint)
-
-    def train(small: ModelProto, step: int) -> ModelProto:
-        from ..finetune import finetune
-
-        trained, _ = finetune(
-            small, data=calibration(options).seen, teacher=model, loss=options.loss or "auto", epochs=options.epochs,
-            seed=options.seed + step,
-        )  # fmt: skip
-        return trained
-
-    return train
 
 
 def _check_outputs(loaded: Loaded, output: Path, options: Options) -> None:
@@ -111,37 +65,6 @@ def _write(done: Pruned, loaded: Loaded, output: Path, options: Options) -> Repo
     encoded = encode(done.model, output, external=loaded.external)
     side = replace(done.report.output, path=str(output), sha256=encoded.sha256, bytes=encoded.bytes)
     report = replace(done.report, output=side)
-    files = [*_texts(report, done.plan, options), *encoded.files]
+    files = [*texts(report, done.plan, options), *encoded.files]
     write_files(files, force=options.force, protect=(*loaded.files, *filter(None, [options.plan])))
     return report
-
-
-def _texts(report: Report, plan: Plan, options: Options) -> list[File]:
-    from ..backends.files import File
-
-    files = []
-    report = replace(report, command=command_words())
-    if options.report is not None:
-        files.append(File(options.report, (report.to_json().encode(),)))
-    if options.html is not None:
-        from ..report.html.page import report_page
-
-        files.append(File(options.html, (report_page(report).encode(),)))
-    if options.save_plan is not None:
-        files.append(File(options.save_plan, (plan.to_json().encode(), b"\n")))
-    return files
-
-
-def _tell(report: Report, output: Path, options: Options) -> None:
-    """Print the report: as JSON on stdout with --json, in words on stdout (or stderr, with --json) unless --quiet."""
-    if options.json:
-        emit(replace(report, command=command_words()).to_json())
-    if options.quiet:
-        return
-    from ..report.terminal import in_words, styled
-
-    files = ", ".join(str(p) for p in (output, options.report, options.html, options.save_plan) if p is not None)
-    last = f"dry run, not written: {files}" if options.dry_run else f"wrote {files}"
-    stream = sys.stderr if options.json else sys.stdout
-    text = styled([*in_words(report, verbose=options.verbose), last], stream)
-    print(text, end="", file=sys.stderr) if options.json else emit(text)

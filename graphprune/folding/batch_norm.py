@@ -6,7 +6,6 @@ With s = gamma / sqrt(variance + epsilon), norm(W x + b) = (s W) x + s (b - mean
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -15,6 +14,7 @@ from ..frontends.onnx.trace import OnnxSource
 from ..graph import Array, Graph
 from ..scores import FloatArray
 from ..sites.site import from_inputs
+from .norm import Norm
 from .operands import Operands, is_floating
 from .operators import number
 from .slices import letters_of
@@ -23,26 +23,6 @@ from .values import fitted, product
 NORMS = frozenset({"BatchNormalization", "batch_norm", "_native_batch_norm_legit_no_training"})
 EPSILON = 1e-5
 """ONNX's default."""
-
-
-@dataclass(frozen=True)
-class Norm:
-    """A batch normalisation that can be folded: node ``node``, the contraction before it, the addition between.
-
-    ``weight`` and ``bias`` are parameters; ``bias`` is that of the contraction, or what node ``addition`` adds, None
-    where there is none, or none that is stored.
-    ``factor`` is what multiplies the weight, in a shape that broadcasts to it, ``offset`` what the bias becomes.
-    ``own`` are the norm's scale, offset, mean and variance.
-    """
-
-    node: int
-    contraction: int
-    addition: int | None
-    weight: str
-    bias: str | None
-    factor: FloatArray
-    offset: FloatArray
-    own: tuple[str | None, ...]
 
 
 def batch_norm_folded(graph: Graph) -> Graph:

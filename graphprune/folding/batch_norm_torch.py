@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..graph import Array, Graph
+from .norm import Norm
 from .operators import number
 from .torch_copy import TorchCopy
-
-if TYPE_CHECKING:
-    from .batch_norm import Norm
 
 
 def with_identity_norms(graph: Graph, norms: Sequence[Norm], values: Mapping[str, Array]) -> Graph:
