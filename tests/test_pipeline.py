@@ -17,7 +17,8 @@ from onnx import numpy_helper
 import graphprune as gp
 from graphprune.errors import BudgetError, ModelError, PlanError, UsageError
 from graphprune.pipeline import fitting
-from graphprune.pipeline.run import Settings, run
+from graphprune.pipeline.run import run
+from graphprune.pipeline.settings import Settings
 
 
 def test_a_model_in_memory() -> None:

@@ -21,7 +21,9 @@ from graphprune.frontends.onnx.trace import trace
 from graphprune.graph import Graph
 from graphprune.groups import Groups
 from graphprune.pipeline.lineage import Lineage
-from graphprune.pipeline.run import Opened, Settings, open_model, read, run
+from graphprune.pipeline.opening import Opened, open_model, read
+from graphprune.pipeline.run import run
+from graphprune.pipeline.settings import Settings
 from graphprune.pipeline.stepwise import Stepped, fit_in_steps, schedule
 from graphprune.plan import Plan
 from graphprune.scores import Scores

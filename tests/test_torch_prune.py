@@ -234,8 +234,8 @@ def test_files_are_pruned_without_torch() -> None:
 
 def test_the_plan_of_a_run_makes_the_same_module() -> None:
     from graphprune.budget import Budget
-    from graphprune.pipeline.run import Settings
     from graphprune.pipeline.run_torch import run_module
+    from graphprune.pipeline.settings import Settings
 
     module, args = made("resnet_basic")
     done = run_module(module, args, Settings(Budget.parse(0.5)), lambda _stage: None)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from ..graph import Graph
     from ..groups import Group, Groups
-    from ..pipeline.run import Opened
+    from ..pipeline.opening import Opened
 
 SCHEMA = "graphprune.inspect/1"
 
@@ -35,7 +35,8 @@ def inspect(
         check_target(html, force=force, protect=(model,))
     with progress(quiet=quiet, verbose=verbose) as step:
         from ..kinds import wanted_kinds
-        from ..pipeline.run import Settings, open_model, read
+        from ..pipeline.opening import open_model, read
+        from ..pipeline.settings import Settings
 
         source = read(model, step)
         settings = Settings(

@@ -14,7 +14,7 @@ from ..errors import UsageError
 
 if TYPE_CHECKING:
     from ..pipeline.calibration import Calibration
-    from ..pipeline.run import Settings
+    from ..pipeline.settings import Settings
 
 Switch = Annotated[bool, Parameter(negative=())]
 Many = Annotated[list[str] | None, Parameter(negative=())]
@@ -92,7 +92,7 @@ def settings_of(options: Choosing, **more: Any) -> Settings:
     """Return what a run is asked to do; raises GraphpruneError for values that make no sense for any model."""
     from ..kinds import wanted_kinds
     from ..latency.machine import Machine
-    from ..pipeline.run import Settings, profile_of
+    from ..pipeline.settings import Settings, profile_of
 
     if options.min_width < 0:
         hint = "give the least number of units a group may keep"

@@ -51,7 +51,8 @@ def profile(model: Path, /, *, options: ProfileOptions = DEFAULTS) -> int:
     from ..latency.inputs import with_batch
     from ..latency.machine import Machine
     from ..latency.profile import measure_profile
-    from ..pipeline.run import Settings, open_model, read
+    from ..pipeline.opening import open_model, read
+    from ..pipeline.settings import Settings
 
     machine = Machine(options.provider, options.threads, options.batch)
     machine.check()

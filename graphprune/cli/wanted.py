@@ -11,14 +11,14 @@ from .options import Options, calibration, settings_of
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-    from ..pipeline.run import Settings
+    from ..pipeline.settings import Settings
     from ..pipeline.stepwise import Train
 
 
 def settings_from(model: Path, options: Options) -> Settings:
     """Read what is wanted; raises GraphpruneError for values that make no sense for any model."""
     from ..budget import Budget
-    from ..pipeline.run import check_settings
+    from ..pipeline.settings import check_settings
     from ..plan import Plan
 
     settings = settings_of(

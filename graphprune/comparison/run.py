@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 from ..count import count
 from ..data import sizes_from
 from ..frontends.onnx.trace import trace
-from ..pipeline.run import read, silent, version
+from ..pipeline.opening import read
+from ..pipeline.run import version
+from ..pipeline.settings import silent
 from ..report.build import side
 from ..report.report import Report, Side
 from .outputs import Samples, check_alike, compare_outputs
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from ..cost import Metric
     from ..data import Preprocess
     from ..graph import Graph
-    from ..pipeline.run import Source
+    from ..pipeline.opening import Source
 
 Shapes = Mapping[str, Sequence[int]]
 

@@ -103,7 +103,7 @@ def trainee(model: Model, example_inputs: Any = None) -> Trainee:
 def proto_of(model: str | Path | ModelProto | Loaded) -> ModelProto:
     """Return an ONNX model, read and checked; raises ModelError, and UsageError for what is none."""
     from ..frontends.files.load import Loaded
-    from ..pipeline.run import read
+    from ..pipeline.opening import read
 
     if not isinstance(model, (str, Path, ModelProto, Loaded)):
         words = f"{type(model).__name__} is neither a path, an ONNX model nor a torch module"

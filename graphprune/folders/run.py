@@ -11,7 +11,9 @@ from ..backends.files import File
 from ..backends.save import Encoded, encode
 from ..frontends.files.load import load
 from ..frontends.onnx.trace import trace
-from ..pipeline.run import groups_of_plan, run, silent, version
+from ..pipeline.opening import groups_of_plan
+from ..pipeline.run import run, version
+from ..pipeline.settings import silent
 from ..report.report import Report
 from .find import Folder
 from .mend import Mended, mend
@@ -19,7 +21,8 @@ from .write import config_file, copies, read_config
 
 if TYPE_CHECKING:
     from ..frontends.files.load import Loaded
-    from ..pipeline.run import Pruned, Settings
+    from ..pipeline.run import Pruned
+    from ..pipeline.settings import Settings
 
 
 @dataclass(frozen=True)

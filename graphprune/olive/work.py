@@ -11,7 +11,8 @@ import numpy as np
 from ..data.objects import to_array
 from ..errors import UsageError
 from ..frontends.files.load import load
-from ..pipeline.run import Settings, run
+from ..pipeline.run import run
+from ..pipeline.settings import Settings
 
 REPORT = "graphprune_report.json"
 LABELS = "graphprune.labels"

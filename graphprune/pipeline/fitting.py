@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from ..report.latency import LatencyReport
     from ..scores import Scores
     from ..scoring import Prepared, ScoringPass
-    from .run import Opened, Settings
+    from .opening import Opened
+    from .settings import Settings
     from .watch import Watch
 
 TRIES = 5

@@ -2,119 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass
 from pathlib import Path
-from time import monotonic
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..budget import Budget
-from ..errors import PlanError, UsageError
-from ..latency.machine import Machine
-from ..logs import logged, tell_opened, tell_report
+from ..errors import UsageError
+from ..logs import logged, tell_report
 from ..plan import Plan
 from ..report.report import Report
-from .calibration import Calibration, Repair, measured
+from .calibration import Repair, measured
+from .opening import Opened, aligned, open_model, read
+from .settings import Progress, Settings, check_settings, silent
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 
     from ..data import Preprocess
     from ..frontends.files.load import Loaded
-    from ..frontends.files.runnable import Runnable
-    from ..graph import Graph
-    from ..groups import Groups
     from ..latency.profile import Profile
     from ..scoring import ScoringPass
-    from ..solver.rules import Multiple
     from ..verification.verify import Reference, Verification
     from .stepwise import Stepped, Train
     from .watch import Watch
-
-Progress = Callable[[str], None]
-
-
-def silent(_stage: str) -> None:
-    """Report no progress."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What a run is asked to do; see ``prune``. ``options`` are those of a method that is given by name.
-
-    ``machine`` is what latency is measured on, ``profile`` one taken elsewhere that latency is planned by.
-    """
-
-    budget: Budget | None = None
-    method: str | ScoringPass = "auto"
-    options: Mapping[str, Any] = field(default_factory=dict)
-    steps: int = 1
-    seed: int = 0
-    min_width: int = 1
-    multiple: Multiple = "auto"
-    time_limit: float | None = None
-    keep: tuple[str, ...] = ()
-    allow_inexact: bool = False
-    input_shapes: Mapping[str, Sequence[int]] = field(default_factory=dict)
-    plan: Plan | None = None
-    train: Train | None = None
-    prune: tuple[str, ...] = ()
-    calibration: Calibration = field(default_factory=Calibration)
-    machine: Machine = field(default_factory=Machine)
-    profile: Profile | None = None
-
-    @property
-    def times(self) -> bool:
-        """Whether the budget limits latency, so that models are to be timed."""
-        return self.budget is not None and self.budget.latency is not None
-
-    @classmethod
-    def of(cls, **given: Any) -> Settings:
-        """Return the settings of ``prune``'s arguments, whatever is given of them; what it has not is the method's.
-
-        Raises UsageError for values that make no sense.
-        """
-        from ..kinds import wanted_kinds
-
-        names = {f.name for f in fields(cls)} - {"options", "calibration", "machine"}
-        own, rest = ({k: v for k, v in given.items() if (k in names) is mine} for mine in (True, False))
-        own["machine"] = Machine(**{f.name: rest.pop(f.name) for f in fields(Machine) if f.name in rest})
-        own["profile"] = profile_of(own.get("profile"))
-        samples = {f.name for f in fields(Calibration)} - {"seed"}
-        if isinstance(rest.get("data"), Iterator):  # it is gone through more than once
-            rest["data"] = list(rest["data"])
-        calibration = Calibration(**{k: rest.pop(k) for k in samples & rest.keys()}, seed=given.get("seed", 0))
-        budget = own.get("budget")
-        own["budget"] = budget if budget is None or isinstance(budget, Budget) else Budget.parse(budget)
-        own["keep"], own["prune"] = tuple(own.get("keep", ())), wanted_kinds(own.get("prune", ()))
-        own["input_shapes"] = dict(own.get("input_shapes") or {})
-        return cls(**own, options=rest, calibration=calibration)
-
-
-@dataclass(frozen=True)
-class Source:
-    """A model read and checked; ``bytes`` is the size of its file, ``loaded`` is None for one from memory."""
-
-    model: ModelProto
-    loaded: Loaded | None
-    bytes: int
-    warnings: tuple[str, ...]
-
-    def runnable(self, *, always: bool = False) -> Runnable:
-        """Return a context in which failing work ends with ModelError where onnxruntime cannot run the model."""
-        from ..frontends.files.runnable import Runnable
-
-        return Runnable(self.model, str(self.loaded.path) if self.loaded else "model", always=always)
-
-
-@dataclass(frozen=True)
-class Opened:
-    """A model traced and coupled."""
-
-    source: Source
-    graph: Graph
-    groups: Groups
 
 
 @dataclass(frozen=True)
@@ -166,13 +78,12 @@ def prune(
 
     ``budget`` is the fraction of the MACs to keep, a text such as ``"macs=0.5,size=10MB"``, or a Budget; ``method``
     names a pass or is one ("auto": "obs" with data, "magnitude" without), and further ``options`` are those of a method
-    given by name. A ``plan`` takes the place of
-    scoring and solving. ``keep`` lists patterns of names to protect, ``prune`` the kinds of units
-    that may go, such as ``("heads", "ffn")`` (none: all kinds), ``input_shapes`` gives sizes to count costs with for
-    dynamic inputs of ONNX models. With ``steps`` the budget is approached in several, scores taken
-    anew in between; ``train`` is then called with the model and the number of the step, and returns the model with
-    trained weights. ``progress`` is called with the name of every stage. With a ``time_limit``, in seconds, better
-    widths are looked for, and a better proof of how good they are, for so long.
+    given by name. A ``plan`` takes the place of scoring and solving. ``keep`` lists patterns of names to protect,
+    ``prune`` the kinds of units that may go, such as ``("heads", "ffn")`` (none: all kinds), ``input_shapes`` gives
+    sizes to count costs with for dynamic inputs of ONNX models. With ``steps`` the budget is approached in several,
+    scores taken anew in between; ``train`` is then called with the model and the number of the step, and returns the
+    model with trained weights. ``progress`` is called with the name of every stage. With a ``time_limit``, in seconds,
+    better widths are looked for, and a better proof of how good they are, for so long.
 
     ``data``, with ``labels`` and ``preprocess``, is whatever ``data.open_samples`` takes. ``holdout`` of it (a
     fraction, by default a fifth, at most 512 samples) is kept to measure on what pruning cost, and nothing else sees
@@ -263,45 +174,6 @@ def run(model: str | Path | ModelProto | Loaded, settings: Settings, progress: P
     return Pruned(fitted.model, report, plan)
 
 
-def profile_of(given: Any) -> Profile | None:
-    """Read a profile that is a path; raises UsageError for a file that is none."""
-    if not isinstance(given, (str, Path)):
-        profile: Profile | None = given
-        return profile
-    from ..latency.profile import Profile as Read
-
-    return Read.load(given)
-
-
-def check_settings(settings: Settings) -> None:
-    """Raise UsageError for settings that make no sense whatever the model is, before any work."""
-    from ..solver.proof import effort_of
-    from .fitting import chooses, scoring_pass
-
-    settings.calibration.check()
-    effort_of(settings.time_limit, monotonic)
-    if settings.plan is None and settings.budget is None and not (settings.steps == 1 and chooses(settings)):
-        hint = "--budget 0.5 keeps half of the MACs; graphprune --help says more"
-        raise UsageError("budget-missing", "no budget is given", where="--budget", hint=hint)
-    if settings.train is not None and settings.steps == 1:
-        words, hint = "there are no steps to train between", "give --steps 2 or more, or train the result"
-        raise UsageError("train-without-steps", words, where="train", hint=hint)
-    if settings.plan is None:
-        scoring_pass(settings)
-    elif settings.steps != 1:
-        words, hint = "a plan is applied at once", "give a plan or a number of steps"
-        raise UsageError("plan-in-steps", words, where="--steps", hint=hint)
-
-
-def aligned(opened: Opened, settings: Settings) -> Settings:
-    """Let "auto" take the alignment of a profile that is given; raises UsageError for one of another model."""
-    if settings.profile is None or settings.multiple != "auto" or settings.plan is not None:
-        return settings
-    from ..latency.model import alignment
-
-    return replace(settings, multiple=alignment(opened.graph, opened.groups, settings.profile))
-
-
 def _watch(opened: Opened, settings: Settings, progress: Progress, busy: Future[Reference]) -> Watch | None:
     """Return what times models, where the budget limits latency; not before ``busy`` leaves the machine alone."""
     if not settings.times:
@@ -328,79 +200,6 @@ def trained_notes(stepped: Stepped) -> tuple[str, ...]:
     """Say what a plan and a check mean where weights were trained in between."""
     words = "weights changed between the steps: the plan does not carry them, and the check is the last step's"
     return () if stepped.check is None else (words,)
-
-
-def read(model: str | Path | ModelProto | Loaded, progress: Progress = silent) -> Source:
-    """Read and check a model, unless that is done; raises ModelError."""
-    from onnx import ModelProto
-
-    from ..frontends.files.check import checked
-    from ..frontends.files.load import load
-    from ..frontends.files.tensors import encoded_size
-
-    if isinstance(model, ModelProto):
-        proto, warnings = checked(model, "model")
-        return Source(proto, None, encoded_size(proto), warnings)
-    if isinstance(model, (str, Path)):
-        progress("load")
-        model = load(model)
-    return Source(model.model, model, model.bytes, model.warnings)
-
-
-def open_model(source: Source, settings: Settings, progress: Progress = silent) -> Opened:
-    """Trace and couple a model; a plan brings the options that it was coupled with.
-
-    Raises ModelError, UsageError, and PlanError for a plan that was made for another model.
-    """
-    from ..coupling import couple
-    from ..frontends.onnx.trace import trace
-    from ..latency.inputs import with_batch
-
-    progress("trace")
-    batch = settings.machine.batch
-    shapes = with_batch(source.model, settings.calibration.sizes(source.model, settings.input_shapes, batch), batch)
-    graph = trace(source.loaded or source.model, input_shapes=shapes)
-    progress("couple")
-    if settings.plan is not None:
-        return Opened(source, graph, groups_of_plan(graph, settings.plan, settings))
-    check_patterns(graph, settings.keep)
-    groups = couple(graph, keep=settings.keep, allow_inexact=settings.allow_inexact, prune=settings.prune)
-    tell_opened(graph, groups)
-    return Opened(source, graph, groups)
-
-
-def groups_of_plan(graph: Graph, plan: Plan, settings: Settings) -> Groups:
-    """Couple with the options that the plan notes; raises PlanError when it was made for another model."""
-    from ..coupling import couple
-
-    keep, inexact = plan.coupling.get("keep", settings.keep), plan.coupling.get("allow_inexact", settings.allow_inexact)
-    kinds = plan.coupling.get("prune", settings.prune)
-    cause: UsageError | None = None
-    try:
-        groups = couple(graph, keep=keep, allow_inexact=bool(inexact), prune=kinds)
-        if plan.fingerprint == groups.fingerprint:
-            return groups
-    except UsageError as error:  # a pattern of the plan's that matches nothing here
-        cause = error
-    words = "the plan was made for another model: its groups are not this model's"
-    raise PlanError(
-        "plan-mismatch", words, where="--plan", hint="make a plan for this model with --save-plan"
-    ) from cause
-
-
-def check_patterns(graph: Graph, patterns: Sequence[str]) -> None:
-    """Raise UsageError, with the nearest names, for a pattern that matches no node and no tensor."""
-    from difflib import get_close_matches
-    from fnmatch import fnmatchcase
-
-    names = [*(node.name for node in graph.nodes), *graph.tensors]
-    for pattern in patterns:
-        if not any(fnmatchcase(name, pattern) for name in names):
-            close = get_close_matches(pattern.strip("*?"), list(dict.fromkeys(names)), n=3, cutoff=0.5)
-            near = f"did you mean {', '.join(map(repr, close))}? " if close else ""
-            words = f"no node or tensor has a name like {pattern!r}"
-            hint = f"{near}graphprune inspect -v lists the names; * and ? are wildcards"
-            raise UsageError("keep-matches-nothing", words, where="--keep", hint=hint)
 
 
 def warnings_of(opened: Opened, plan: Plan, check: Verification) -> tuple[str, ...]:

@@ -26,16 +26,9 @@ from ..verification.verify import Verification
 from ..verification.verify_torch import Reference, agreeing_with, reference_of, verify_module
 from . import fitting
 from .calibration import measured
-from .run import (
-    Opened,
-    Settings,
-    check_patterns,
-    check_settings,
-    groups_of_plan,
-    trained_notes,
-    version,
-    warnings_of,
-)
+from .opening import Opened, check_patterns, groups_of_plan
+from .run import trained_notes, version, warnings_of
+from .settings import Settings, check_settings
 from .stepwise import Stepped, fit_in_steps
 from .stepwise_torch import torch_world
 from .watch import Watch

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from ..verification.verify import Verification
     from .fitting import Apply, Fitted
     from .lineage import Lineage
-    from .run import Opened, Settings
+    from .opening import Opened
+    from .settings import Settings
     from .watch import Watch
 
 Train = Callable[[Any, int], Any]
@@ -171,7 +172,7 @@ def onnx_world() -> World:
 
 def _reopened(before: Opened, model: Any, fitted: Fitted, settings: Settings, world: World) -> Opened:
     """Trace and couple what a step left."""
-    from .run import Opened, Source
+    from .opening import Opened, Source
 
     graph = world.trace(before.graph, model)
     source = replace(before.source, bytes=int(fitted.after["size"]))

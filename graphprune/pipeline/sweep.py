@@ -14,7 +14,9 @@ from ..report.curve import Curve, Point
 from ..report.outline import structure_of
 from . import fitting
 from .calibration import comparing
-from .run import Opened, Settings, aligned, check_settings, open_model, read, silent, version
+from .opening import Opened, aligned, open_model, read
+from .run import version
+from .settings import Settings, check_settings, silent
 
 if TYPE_CHECKING:
     from onnx import ModelProto

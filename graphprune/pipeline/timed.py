@@ -22,7 +22,8 @@ from .watch import Watch, least_widths, with_latency
 if TYPE_CHECKING:
     from ..scoring import Prepared
     from .fitting import Apply, Fitted
-    from .run import Opened, Settings
+    from .opening import Opened
+    from .settings import Settings
 
 Progress = Callable[[str], None]
 LAST = 2.0

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from ..groups import Groups
     from ..latency.events import Kernel
     from ..latency.profile import Profile
-    from .run import Opened, Settings
+    from .opening import Opened
+    from .settings import Settings
 
 Progress = Callable[[str], None]
 PROFILED_SECONDS = 3.0

@@ -30,7 +30,8 @@ from .watch import Watch, rescaled
 if TYPE_CHECKING:
     from ..groups import Groups
     from .fitting import Apply
-    from .run import Opened, Settings
+    from .opening import Opened
+    from .settings import Settings
 
 PARTS = (1.0, 0.7, 0.4)
 """Uniform widths at which a module is timed for its cost model."""

@@ -13,7 +13,8 @@ from task import Samples
 from graphprune.budget import Budget
 from graphprune.errors import BudgetError
 from graphprune.pipeline import fitting
-from graphprune.pipeline.run import Opened, Settings, aligned, open_model, read
+from graphprune.pipeline.opening import Opened, aligned, open_model, read
+from graphprune.pipeline.settings import Settings
 
 if TYPE_CHECKING:
     from graphprune.scoring import Prepared

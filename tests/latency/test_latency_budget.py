@@ -185,7 +185,8 @@ def test_a_curve_takes_latency(fake: Install) -> None:
 
 def test_a_plan_is_timed(fake: Install, tmp_path: Path) -> None:
     fake(NET, straight)
-    from graphprune.pipeline.run import Settings, run
+    from graphprune.pipeline.run import run
+    from graphprune.pipeline.settings import Settings
 
     plan = run(NET, Settings(gp.Budget(latency=0.5), multiple=1)).plan
     assert plan.budget == {"latency": 0.5}

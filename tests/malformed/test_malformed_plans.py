@@ -15,7 +15,8 @@ from victims import convolutions
 
 from graphprune import couple, rewrite, trace
 from graphprune.errors import GraphpruneError
-from graphprune.pipeline.run import Settings, groups_of_plan
+from graphprune.pipeline.opening import groups_of_plan
+from graphprune.pipeline.settings import Settings
 from graphprune.plan import Plan
 
 set_hypothesis_home_dir(Path(tempfile.gettempdir()) / "graphprune-hypothesis")  # it writes caches; not here

@@ -29,7 +29,8 @@ from graphprune.graph import Graph
 from graphprune.groups import Groups
 from graphprune.layout import kept_by
 from graphprune.pipeline.fitting import Fitted, fit
-from graphprune.pipeline.run import Opened, Settings, open_model, read, silent
+from graphprune.pipeline.opening import Opened, open_model, read
+from graphprune.pipeline.settings import Settings, silent
 from graphprune.runtime import RUNTIME_ERRORS, Feeds, feeds, session
 from graphprune.verification.differences import Outputs, worst
 from graphprune.verification.verify import Reference, integer_limits, prepare, verify
