@@ -354,7 +354,7 @@ what to look at
 
 how
   --batch-size N        samples that run at once (default: as many as fit 256 MB)
-  --provider NAME       onnxruntime's, such as CUDAExecutionProvider (default: the CPU's)
+  --provider NAME       onnxruntime's execution provider: cpu (default), cuda, coreml, ...
   --seed N              seed of which rows are taken (default 0)
 
 what is written

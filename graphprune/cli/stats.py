@@ -36,7 +36,7 @@ class StatsOptions:
     shard: str | None = None
     merge: Annotated[list[Path] | None, Parameter(negative=(), consume_multiple=True)] = None
     batch_size: int | None = None
-    provider: str = "CPUExecutionProvider"
+    provider: str = "cpu"
     allow_inexact: Switch = False
     input_shape: Many = None
     seed: int = 0

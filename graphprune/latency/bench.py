@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ModelError, UsageError
+from ..providers import short_name
 from .clock import Effort, Timing, interleaved
 from .events import Kernel, kernels
-from .machine import Machine, short_name
+from .machine import Machine
 
 if TYPE_CHECKING:
     from onnx import ModelProto

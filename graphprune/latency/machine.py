@@ -16,6 +16,7 @@ from time import get_clock_info, perf_counter, thread_time
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ModelError, UsageError
+from ..providers import available, full_name, short_name
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -25,12 +26,6 @@ if TYPE_CHECKING:
 Lap = Callable[[int], float]
 """Runs a model so many times in a row and returns the seconds of all these runs together."""
 CPU = "cpu"
-SHORT = {
-    "acl": "ACL", "azure": "Azure", "cann": "CANN", "coreml": "CoreML", "cpu": "CPU", "cuda": "CUDA", "directml": "Dml",
-    "dml": "Dml", "dnnl": "Dnnl", "migraphx": "MIGraphX", "nnapi": "Nnapi", "openvino": "OpenVINO", "qnn": "QNN",
-    "rocm": "ROCM", "tensorrt": "Tensorrt", "webgpu": "WebGpu", "xnnpack": "Xnnpack",
-}  # fmt: skip
-"""Short names of execution providers, and how onnxruntime's names of them begin."""
 DEVICES = {"CUDAExecutionProvider": "cuda", "TensorrtExecutionProvider": "cuda"}
 """Providers whose inputs are laid on the device before the clock starts."""
 FINE = 1e-5
@@ -72,19 +67,11 @@ class Machine:
     @property
     def full_provider(self) -> str:
         """The provider's name in onnxruntime."""
-        short = SHORT.get(self.provider.lower())
-        return f"{short}ExecutionProvider" if short else self.provider
+        return full_name(self.provider)
 
     def check(self) -> None:
         """Raise UsageError where this onnxruntime does not have the provider; it names those that it has."""
-        import onnxruntime
-
-        have = onnxruntime.get_available_providers()
-        if self.full_provider not in have:
-            names = ", ".join(short_name(p) for p in have)
-            hint = f"this onnxruntime has {names}; other providers come with other onnxruntime packages"
-            words = f"onnxruntime has no provider {self.provider!r}"
-            raise UsageError("provider-missing", words, where="--provider", hint=hint)
+        available(self.provider)
 
     def session(self, model: ModelProto | Path, *, trace: Path | None = None) -> Any:
         """Return an onnxruntime session as a user would make it, with this provider and these threads.
@@ -174,12 +161,6 @@ def clock_of(*, alone: bool) -> Callable[[], float]:
     """Return the clock to read: processor time of this thread where that is all and the clock is fine enough."""
     fine = get_clock_info("thread_time").resolution <= FINE if alone else False
     return thread_time if fine else perf_counter
-
-
-def short_name(provider: str) -> str:
-    """Return how we call a provider of onnxruntime's."""
-    stem = provider.removesuffix("ExecutionProvider")
-    return next((short for short, begin in SHORT.items() if begin == stem), provider)
 
 
 @cache

@@ -13,7 +13,8 @@ from ..budget import Budget
 from ..cost import Latency, Polynomial
 from ..errors import BudgetError, ModelError
 from ..latency.clock import Effort, Spread, Timing, interleaved
-from ..latency.machine import Lap, Machine, short_name
+from ..latency.machine import Lap, Machine
+from ..providers import short_name
 from ..report.latency import LatencyReport, NodeSeconds
 from ..report.latency import Spread as ReportSpread
 

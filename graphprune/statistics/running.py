@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ..errors import ModelError, UsageError
 from ..frontends.onnx.trace import OnnxSource
 from ..graph import Array, Graph
+from ..providers import available
 
 if TYPE_CHECKING:
     import onnx
@@ -52,7 +53,7 @@ class OnnxNetwork:
     """An ONNX model in onnxruntime."""
 
     def __init__(self, graph: Graph, provider: str = CPU) -> None:
-        self.graph, self.provider = graph, check_provider(provider)
+        self.graph, self.provider = graph, available(provider)
         self.values: dict[str, Array] = {}
 
     @property
@@ -117,17 +118,6 @@ def _session(model: onnx.ModelProto, provider: str) -> Any:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     return onnxruntime.InferenceSession(serialised(model), options, providers=[provider, CPU])
-
-
-def check_provider(name: str) -> str:
-    """Return the name of a provider that onnxruntime has; raises UsageError for any other."""
-    import onnxruntime
-
-    have = onnxruntime.get_available_providers()
-    if name not in have:
-        hint = f"onnxruntime has {', '.join(have)} here"
-        raise UsageError("provider-missing", f"onnxruntime has no {name!r}", where="provider", hint=hint)
-    return name
 
 
 def checked(batch: Batch, first: int) -> Feeds:

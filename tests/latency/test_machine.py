@@ -12,7 +12,8 @@ from onnx import TensorProto, helper
 
 from graphprune.errors import ModelError, UsageError
 from graphprune.latency.inputs import first_samples, inputs_for, with_batch
-from graphprune.latency.machine import Machine, processor, short_name
+from graphprune.latency.machine import Machine, processor
+from graphprune.providers import short_name
 
 FEEDS = {"x": np.ones((1, 16), np.float32)}
 

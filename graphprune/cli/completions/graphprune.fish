@@ -125,7 +125,7 @@ complete -c graphprune -n '__fish_seen_subcommand_from stats' -l merge -rF -d 'a
 complete -c graphprune -n '__fish_seen_subcommand_from stats' -l allow-inexact -d 'also look at groups that cross normalisations, as when pruning'
 complete -c graphprune -n '__fish_seen_subcommand_from stats' -l input-shape -x -d 'sizes to count costs with, for inputs with dynamic axes'
 complete -c graphprune -n '__fish_seen_subcommand_from stats' -l batch-size -x -d 'samples that run at once (default: as many as fit 256 MB)'
-complete -c graphprune -n '__fish_seen_subcommand_from stats' -l provider -x -d 'onnxruntimes, such as CUDAExecutionProvider (default: the CPUs)'
+complete -c graphprune -n '__fish_seen_subcommand_from stats' -l provider -x -d 'onnxruntimes execution provider: cpu (default), cuda, coreml, ...'
 complete -c graphprune -n '__fish_seen_subcommand_from stats' -l seed -x -d 'seed of which rows are taken (default 0)'
 complete -c graphprune -n '__fish_seen_subcommand_from stats' -l output -s o -rF -d 'the statistics (default MODEL.stats.npz beside the model, of a part'
 complete -c graphprune -n '__fish_seen_subcommand_from stats' -l force -d 'overwrite a file that exists (never the model)'

@@ -188,7 +188,7 @@ _graphprune() {
                 '(--allow-inexact)'--allow-inexact'[also look at groups that cross normalisations, as when pruning]' \
                 '*'--input-shape'[sizes to count costs with, for inputs with dynamic axes]:value:' \
                 '(--batch-size)'--batch-size'[samples that run at once (default\: as many as fit 256 MB)]:value:' \
-                '(--provider)'--provider'[onnxruntimes, such as CUDAExecutionProvider (default\: the CPUs)]:value:' \
+                '(--provider)'--provider'[onnxruntimes execution provider\: cpu (default), cuda, coreml, ...]:value:' \
                 '(--seed)'--seed'[seed of which rows are taken (default 0)]:value:' \
                 '(--output -o)'{-o,--output}'[the statistics (default MODEL.stats.npz beside the model, of a part]:file:_files' \
                 '(--force)'--force'[overwrite a file that exists (never the model)]' \
