@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -59,9 +60,30 @@ def sites(graph: Graph, groups: Groups) -> dict[str, Site]:
     the batch, or the batch times what was folded into it (windows). Groups that no such activation shows are left out:
     query and key dimensions, which only scores see, where heads are folded into the batch.
     """
+    return {name: found[0] for name, found in _candidates(graph, groups).items()}
+
+
+def shown(graph: Graph, groups: Groups, samples: Samples, run: Open) -> dict[str, Site]:
+    """Return the same, checked on a few samples where the graph does not prove that a first axis is the batch.
+
+    There the first activation is taken that has as many rows as there are samples, which are not all alike (the initial
+    state of a recurrent layer may be), and a group without any is left out. Raises ModelError for a model that does not
+    run on the samples.
+    """
+    found = _candidates(graph, groups)
+    doubtful = {name: sites for name, sites in found.items() if not _proved(graph, groups, sites[0].tensor)}
+    if doubtful:
+        tensors = list(dict.fromkeys(site.tensor for sites in doubtful.values() for site in sites))
+        by_sample = _by_sample(graph, tensors, samples, run)
+        found |= {name: tuple(s for s in sites if s.tensor in by_sample) for name, sites in doubtful.items()}
+    return {name: sites[0] for name, sites in found.items() if sites}
+
+
+def _candidates(graph: Graph, groups: Groups) -> dict[str, tuple[Site, ...]]:
+    """Return the activations that contractions sum each group's units over, in graph order, by group in order."""
     facts, layout = groups.layout.facts, groups.layout
     names = list(groups)
-    found: dict[str, Site] = {}
+    found: dict[str, dict[str, Site]] = {}
     by_sample = {
         name
         for name, tensor in graph.tensors.items()
@@ -76,19 +98,43 @@ def sites(graph: Graph, groups: Groups) -> dict[str, Site]:
             for axis, dim in enumerate(dims or ()):
                 if axis > 0 and facts.find(dim) == root and name is not None:
                     for group, index, _ in layout.carried(root).parts:
-                        found.setdefault(names[group], Site(name, axis, np.unique(index)))
-    return {name: found[name] for name in names if name in found}
+                        found.setdefault(names[group], {}).setdefault(name, Site(name, axis, np.unique(index)))
+    return {name: tuple(found[name].values()) for name in names if name in found}
 
 
 def _has_batch(graph: Graph, groups: Groups, name: str) -> bool:
     """Tell whether a tensor's first axis is the batch by its size, or has it as the outermost factor."""
+    if not groups.layout.facts.tensor(name):
+        return False
+    return graph.shape(name)[0] == _batch(graph) or _proved(graph, groups, name)
+
+
+def _proved(graph: Graph, groups: Groups, name: str) -> bool:
+    """Tell whether a tensor's first axis is known to come from the first of an input."""
     facts = groups.layout.facts
     dims = facts.tensor(name)
-    if not dims:
-        return False
     fed = [d for d in map(facts.tensor, graph.inputs) if d]
     roots = {facts.find(facts.atoms(d[0])[0]) for d in fed}
-    return graph.shape(name)[0] == _batch(graph) or facts.find(facts.atoms(dims[0])[0]) in roots
+    return bool(dims) and facts.find(facts.atoms(dims[0])[0]) in roots
+
+
+def _by_sample(graph: Graph, tensors: Sequence[str], samples: Samples, run: Open) -> set[str]:
+    """Return the tensors whose rows are samples, and not all alike, on the first two batches."""
+    fits, rows = set(tensors), dict[str, list[Array]]()
+    running = run(tensors)
+    for batch in islice(samples.batches(), 2):
+        for name, values in running(batch):
+            if values.shape[:1] != (batch.size * graph.shape(name)[0] // _batch(graph),):
+                fits.discard(name)
+            else:
+                rows.setdefault(name, []).append(values.reshape(batch.size, -1).copy())
+    return {name for name in fits if _differ(rows[name])}
+
+
+def _differ(parts: Sequence[Array]) -> bool:
+    """Tell whether some row is not as the first, or is longer."""
+    first = parts[0][:1]
+    return any(p.shape[1:] != first.shape[1:] or bool((p != first).any()) for p in parts)
 
 
 def _batch(graph: Graph) -> int:

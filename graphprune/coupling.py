@@ -32,6 +32,7 @@ ARGUMENTS = {
 """Families whose inputs from this position on are arguments (shapes, indices, axes), not data."""
 ARGUMENT = "argument of a node"
 MIXED_SIZES = "its size is added to, or rounded with, one that follows the model's input"
+UNMADE = "stored in a sparse form"
 SHARED = "several nodes share it, each picks what it needs"
 ENDS = ("input of the model", "output of the model")
 
@@ -49,6 +50,10 @@ def state_facts(graph: Graph, *, by_factors: bool = False) -> Facts:
     for tensor in graph.parameters:
         if tensor.name in graph.bodies.held or not uses[tensor.name]:
             facts.freeze_all([facts.tensor(tensor.name)], graph.bodies.held.get(tensor.name, ARGUMENT))
+    made = {name for node in graph.nodes for name in node.outputs}
+    for tensor in graph.tensors.values():
+        if tensor.kind == "activation" and tensor.name not in made:
+            facts.freeze_all([facts.tensor(tensor.name)], UNMADE)
     for k, node in enumerate(graph.nodes):
         facts.index = k
         ins = [_use(facts, graph, k, place, name, shared) for place, name in enumerate(node.inputs)]

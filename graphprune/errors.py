@@ -53,3 +53,22 @@ class VerificationError(GraphpruneError):
     """The pruned model does not compute the masked original; nothing was written."""
 
     exit_status = 1
+
+
+def reason_of(error: Exception) -> str:
+    """Say in plain words why a file, or the text in it, could not be read."""
+    from json import JSONDecodeError
+
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    if isinstance(error, KeyError):
+        return f"it has no {error}"
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    if isinstance(error, UnicodeDecodeError):
+        return "it is no text"
+    if isinstance(error, JSONDecodeError):
+        return f"it is no JSON: {error}"
+    if isinstance(error, (TypeError, AttributeError)):
+        return "its parts are not of the kinds they should be"
+    return str(error)

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .errors import PlanError
+from .errors import PlanError, reason_of
 
 SCHEMA = "graphprune.plan/1"
+HINT = "give a file that --save-plan wrote"
 
 
 def _number(value: Any, least: int = 0) -> int:
@@ -105,10 +106,8 @@ class Plan:
                 costs=dict(body["costs"]),
                 coupling={name: _option(name, value) for name, value in body["coupling"].items()},
             )
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise PlanError(
-                "plan-unreadable", f"not a plan: {error}", where=where, hint="give a file that --save-plan wrote"
-            ) from error
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise PlanError("plan-unreadable", f"not a plan: {reason_of(error)}", where=where, hint=HINT) from error
 
     def _repr_html_(self) -> str:
         """Return what a notebook shows."""
@@ -129,10 +128,6 @@ class Plan:
         try:
             text = Path(path).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise PlanError(
-                "plan-unreadable",
-                f"cannot read the plan: {error}",
-                where=str(path),
-                hint="give a file --save-plan wrote",
-            ) from error
+            words = f"cannot read the plan: {reason_of(error)}"
+            raise PlanError("plan-unreadable", words, where=str(path), hint=HINT) from error
         return cls.from_json(text, where=str(path))

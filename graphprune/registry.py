@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import inspect
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
+from types import SimpleNamespace, UnionType
+from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from .errors import GraphpruneError, UsageError
 
@@ -207,9 +209,9 @@ def _description(entry: EntryPoint, factory: Callable[..., ScoringPass]) -> dict
 
 
 def _option(cls: type, field: dataclasses.Field[Any]) -> dict[str, Any]:
-    hint = _hints(cls).get(field.name)
+    hint = _hint(cls, field.name)
     choices = list(get_args(hint)) if get_origin(hint) is Literal else []
-    kind = type(choices[0]).__name__ if choices else getattr(hint, "__name__", str(field.type))
+    kind = type(choices[0]).__name__ if choices else _kind(hint, str(field.type))
     return {
         "name": field.name,
         "type": kind,
@@ -219,9 +221,23 @@ def _option(cls: type, field: dataclasses.Field[Any]) -> dict[str, Any]:
     }
 
 
-def _hints(cls: type) -> dict[str, Any]:
-    """Resolve a class's annotations; none where they name what only a type checker imports."""
+def _kind(hint: Any, written: str) -> str:
+    """Return what a value may be: the names of types and, beside them, words such as auto."""
+    if get_origin(hint) not in (Union, UnionType):
+        return getattr(hint, "__name__", written)
+    parts = (get_args(part) if get_origin(part) is Literal else (part,) for part in get_args(hint))
+    return " | ".join(_word(part) for each in parts for part in each)
+
+
+def _word(part: Any) -> str:
+    return "None" if part is type(None) else str(getattr(part, "__name__", part))
+
+
+def _hint(cls: type, name: str) -> Any:
+    """Resolve the annotation of a field; None where it names what only a type checker imports."""
+    owner = next(base for base in cls.__mro__ if name in inspect.get_annotations(base))
+    alone = SimpleNamespace(__annotations__={name: inspect.get_annotations(owner)[name]})
     try:
-        return get_type_hints(cls)
-    except (NameError, AttributeError, TypeError):
-        return {}
+        return get_type_hints(alone, vars(sys.modules[owner.__module__]))[name]
+    except (NameError, AttributeError, TypeError, KeyError):
+        return None

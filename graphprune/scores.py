@@ -23,10 +23,11 @@ class Scores(Mapping[str, FloatArray]):
 
     ``objective`` says how the solver adds groups up. "sum": scores are losses comparable across groups, and the loss
     of a plan is the sum of the removed. "retained": scores mean something within their group only, and the loss of a
-    group is ``-sqrt(size) * log(kept / all)``, which no scale of the scores changes and which grows without bound as a
-    group empties. ``notes`` says what a user should know about how the scores were made, ``details`` what else belongs
-    into the report, as plain data. ``chosen`` marks the units that the method itself would keep, shape (units,) a
-    group, where it has an opinion: without a budget, those are kept.
+    group is ``-sqrt(size) * log(kept / all)``, which no scale of the scores changes and which grows fast as a group
+    empties; where it may lose all its units, nothing counts as half of the best one. ``notes`` says what a user should
+    know about how the scores were made, ``details`` what else belongs into the report, as plain data. ``chosen`` marks
+    the units that the method itself would keep, shape (units,) a group, where it has an opinion: without a budget,
+    those are kept.
     """
 
     arrays: Mapping[str, FloatArray]

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .graph import Graph
     from .groups import Group, Groups
     from .plan import Plan
+    from .repair.before import Before
     from .weights import Weights
 
 Needs = Literal["nothing", "data", "labels", "training"]
@@ -47,13 +48,15 @@ class Prepared:
     ``graph`` is pruned in place of the graph that was given: its model may be trained, or have its normalisations
     folded. ``groups`` are its groups, with the ids and units of those given. ``finish`` makes of it, once a plan is
     known, the graph to be rewritten: what the kept units weigh for their consumers may depend on how many they are.
-    That graph has the same groups once more.
+    That graph has the same groups once more. ``before`` is what the pass kept of its run over the samples, if anything:
+    repair of that graph on these samples then need not run it again.
     """
 
     graph: Graph
     groups: Groups
     scores: Scores
     finish: Callable[[Plan], Graph] | None = None
+    before: Before | None = None
 
 
 @runtime_checkable

@@ -18,20 +18,22 @@ if TYPE_CHECKING:
     from .obspa import Obspa
     from .osscar import Osscar
     from .random import Random
+    from .sbp import SBP
     from .taylor import Taylor
     from .thinet import Thinet
     from .vib import VIB
     from .wanda import Wanda
 
 __all__ = [
-    "FPGM", "LAMP", "VIB", "BatchNormScale", "Coreset", "Fisher", "Flap", "ITPruner", "Magnitude", "Obs", "Obspa",
-    "Osscar", "Random", "Taylor", "Thinet", "Wanda",
+    "FPGM", "LAMP", "SBP", "VIB", "BatchNormScale", "Coreset", "Fisher", "Flap", "ITPruner", "Magnitude", "Obs",
+    "Obspa", "Osscar", "Random", "Taylor", "Thinet", "Wanda",
 ]  # fmt: skip
 
 _ROOMS = {
     "BatchNormScale": "bn", "Coreset": "coreset", "FPGM": "fpgm", "Fisher": "fisher", "Flap": "flap",
     "ITPruner": "itpruner", "LAMP": "lamp", "Magnitude": "magnitude", "Obs": "obs", "Obspa": "obspa",
-    "Osscar": "osscar", "Random": "random", "Taylor": "taylor", "Thinet": "thinet", "VIB": "vib", "Wanda": "wanda",
+    "Osscar": "osscar", "Random": "random", "SBP": "sbp", "Taylor": "taylor", "Thinet": "thinet", "VIB": "vib",
+    "Wanda": "wanda",
 }  # fmt: skip
 
 

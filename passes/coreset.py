@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
+from graphprune.coresets.observe import Surrogate
 from graphprune.coresets.sampling import Sample, sample
 from graphprune.coresets.sensitivity import Sensitivity, sensitivities
+from graphprune.coresets.takers import Kernel
 from graphprune.coresets.wanted import described, enough, steps_of
 from graphprune.errors import UsageError
 from graphprune.graph import Graph
@@ -25,8 +27,6 @@ from graphprune.scoring import Needs, Prepared, choice, collect
 from graphprune.weights import Weights
 
 if TYPE_CHECKING:
-    from graphprune.coresets.observe import Surrogate
-    from graphprune.coresets.takers import Kernel
     from graphprune.data import Samples
     from graphprune.plan import Plan
     from graphprune.statistics.running import Network
@@ -98,7 +98,8 @@ class Coreset:
     def _number(self, option: str, below: float = np.inf) -> None:
         value = getattr(self, option)
         if not (isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < below):
-            hint = f"give a number above 0{f' and below {below:g}' if below < np.inf else ''}"
+            words = ", or auto, or data" if option == "beta" else f" and below {below:g}" if below < np.inf else ""
+            hint = f"give a number above 0{words}"
             raise UsageError("bad-option", f"{self.name} has no {option} {value!r}", where=option, hint=hint)
 
     def __call__(self, graph: Graph, groups: Groups) -> Scores:
@@ -112,8 +113,8 @@ class Coreset:
     def prepare(self, graph: Graph, groups: Groups, recouple: Callable[[Graph], Groups]) -> Prepared:
         """Return the scores, and what makes up for the removed units once the widths are known.
 
-        The graph is the one given: batch normalisations are folded into the rows that sensitivities are taken of, which
-        gives the same choice and weights as folding them in the model.
+        The graph is the one given: batch normalisations are folded into the rows and sums that sensitivities are taken
+        of, which gives the same choice as folding them in the model.
         """
         found = self.sensitivities(graph, groups)
         scores = self._scores(graph, groups, found)

@@ -22,7 +22,7 @@ from graphprune.scoring import Needs, Prepared, PreparingPass, ScoringPass, choi
 from graphprune.weights import Weights
 
 if TYPE_CHECKING:
-    from graphprune.activations import Runner, Site
+    from graphprune.activations import Runner
     from graphprune.groups import Group
     from graphprune.solver.allocation import Kind
 
@@ -106,7 +106,8 @@ class ITPruner:
         for option in ("temperature", "least", *(["beta"] if self.beta != "auto" else [])):
             value = getattr(self, option)
             if not (isinstance(value, (int, float)) and 0 <= value < np.inf and (option != "least" or value <= 1)):
-                hint = "give a part between 0 and 1" if option == "least" else "give a number from 0 up"
+                also = ", or auto" if option == "beta" else ""
+                hint = "give a part between 0 and 1" if option == "least" else f"give a number from 0 up{also}"
                 raise UsageError("bad-option", f"{self.name} has no {option} {value!r}", where=option, hint=hint)
         if type(self.samples) is not int or self.samples < LEAST:
             hint = f"give {LEAST} or more; 100 will do"
@@ -132,8 +133,8 @@ class ITPruner:
 
     def estimate(self, graph: Graph, groups: Groups) -> Estimate:
         """Return dependence and importance of every group."""
-        seen = self._seen(graph, groups)
-        pairs = self.dependence(graph, groups)
+        kernels = self._kernels(graph, groups)
+        seen, pairs = list(kernels), self._pairs(kernels)
         r = pairs.sum(axis=1) - np.diag(pairs)
         share = r / r.sum() if r.sum() > 0 else np.zeros(len(r))
         spread = float(share.std()) if len(share) else 0.0
@@ -154,16 +155,25 @@ class ITPruner:
         Gram matrices are added up over stretches of features, so that memory depends on neither their number nor that
         of the groups' activations, only on the samples.
         """
-        from graphprune.activations import features
-        from graphprune.dependence import gram, nhsic
+        return self._pairs(self._kernels(graph, groups))
 
-        seen = self._seen(graph, groups)
-        if not seen and groups:
+    def _pairs(self, kernels: Mapping[str, FloatArray]) -> FloatArray:
+        from graphprune.dependence import nhsic
+
+        return nhsic(list(kernels.values()), debiased=self.debiased) if kernels else np.zeros((0, 0))
+
+    def _kernels(self, graph: Graph, groups: Groups) -> dict[str, FloatArray]:
+        """Return the Gram matrices of the groups that an activation shows, in order, shape (samples, samples)."""
+        from graphprune.activations import features, shown
+        from graphprune.dependence import gram
+
+        if not groups:
+            return {}
+        opened = self._opened(graph)
+        seen = shown(graph, groups, opened.samples, opened.run)
+        if not seen:
             hint = "take another method, such as magnitude"
             raise ModelError("nothing-shown", "no activation shows what a group computes on a sample", hint=hint)
-        if not seen:
-            return np.zeros((0, 0))
-        opened = self._opened(graph)
         kernels: dict[str, FloatArray] = {}
         for name, values in features(graph, seen, opened.samples, opened.run):
             kernels[name] = kernels.get(name, 0.0) + gram(values)
@@ -172,12 +182,7 @@ class ITPruner:
                 hint = "check the data, or protect the layer with --keep"
                 words = "its activations on the data are not all finite"
                 raise ModelError("activations-not-finite", words, where=name, hint=hint)
-        return nhsic([kernels[name] for name in seen], debiased=self.debiased)
-
-    def _seen(self, graph: Graph, groups: Groups) -> Mapping[str, Site]:
-        from graphprune.activations import sites
-
-        return sites(graph, groups)
+        return {name: kernels[name] for name in seen}
 
     def _opened(self, graph: Graph) -> Runner:
         from graphprune.activations import runner

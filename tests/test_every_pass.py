@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, get_args
 
+import graphprune.passes
 import ml_dtypes
 import numpy as np
 import pytest
@@ -61,6 +62,14 @@ def test_says_what_it_is(method: str) -> None:
     assert "\n" not in made.summary
     assert isinstance(made.scale_equivariant, bool)
     assert made.name in PASSES
+
+
+@every_pass
+def test_its_class_is_there_by_name(method: str) -> None:
+    kind = type(scorer(method))
+    if kind.__module__.startswith("graphprune.passes."):
+        assert kind.__name__ in graphprune.passes.__all__
+        assert getattr(graphprune.passes, kind.__name__) is kind
 
 
 @every_pass

@@ -120,7 +120,7 @@ def test_a_first_axis_that_only_looks_like_the_batch_is_told() -> None:
     hidden = net.op("Relu", net.op("MatMul", turned, net.weight(2, 8)))
     model = net.model(net.op("Transpose", net.op("MatMul", hidden, net.weight(8, 2)), perm=[1, 0, 2]))
     graph, groups = opened(model)
-    with pytest.raises(ModelError, match="not the batch"):
+    with pytest.raises(ModelError, match="no activation shows"):
         ITPruner(data={"x": samples(8, 1, 2)})(graph, groups)
 
 
@@ -190,3 +190,34 @@ def test_activations_that_are_not_finite_are_told() -> None:
     x[3] = np.nan
     with pytest.raises(ModelError, match="not all finite"):
         ITPruner(data={"x": x})(graph, groups)
+
+
+class LastState(nn.Module):
+    """A recurrent layer whose initial state is zero, of the batch's size, and what its last state says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cells, self.hidden, self.head = nn.GRU(3, 8, batch_first=True), nn.Linear(8, 10), nn.Linear(10, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.hidden(self.cells(x)[1][0]).relu())  # type: ignore[no-any-return]
+
+
+def test_an_initial_state_is_no_activation(tmp_path: Path) -> None:
+    """Traced with one sample, its first axis is as long as the batch; it is summed over before any other."""
+    torch.manual_seed(0)
+    module = LastState().eval()
+    file = str(tmp_path / "m.onnx")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(module, (torch.randn(1, 5, 3),), file, dynamo=False, input_names=["x"],
+                          dynamic_axes={"x": {0: "n"}})  # fmt: skip
+    x = np.random.default_rng(0).standard_normal((20, 5, 3)).astype(np.float32)
+    graph = gp.trace(file)
+    groups = gp.couple(graph)
+    assert sorted(groups.sizes.tolist()) == [8, 10]
+    with torch.no_grad():
+        state = module.cells(torch.from_numpy(x))[1][0]
+        seen = [state.numpy(), module.hidden(state).relu().numpy()]
+    wanted = nhsic([gram(values) for values in seen], debiased=True)
+    np.testing.assert_allclose(ITPruner(data={"x": x}).dependence(graph, groups), wanted, atol=1e-4)

@@ -134,4 +134,7 @@ def test_words_tell_the_cost_and_warn() -> None:
     assert "90.00% -> 85.00%" in in_words(good)
     assert not warnings(good)
     assert "another first class" in warnings(Quality(20, (OutputQuality("y", "logits", 0.9, 0.4, 0.5, 1.0),)))[0]
+    changed = (OutputQuality("y", "logits", 0.9, 0.4, 0.85, 1.0),)
+    assert warnings(Quality(20, changed, (0.8, 0.75)))
+    assert not warnings(Quality(20, changed, (0.74, 0.78))), "a model that was trained answers otherwise, and better"
     assert "off by 40%" in warnings(Quality(20, (OutputQuality("y", "values", 0.9, 0.4),)))[0]

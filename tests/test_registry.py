@@ -105,6 +105,16 @@ def test_describe_is_plain_data() -> None:
     assert norm == {"name": "norm", "type": "int", "default": 2, "choices": [1, 2], "required": False}
 
 
+def test_options_say_what_they_may_be_not_how_the_code_calls_it() -> None:
+    told = {(d["name"], o["name"]): o for d in registry.describe() for o in d["options"]}
+    assert told["coreset", "mode"]["choices"] == ["sample", "topk", "refit"]
+    assert told["coreset", "kernel"]["choices"] == ["sum", "max"]
+    assert told["coreset", "beta"]["type"] == "float | auto | data"
+    assert told["vib", "kl"]["type"] == "float | None"
+    known = {"Any", "Callable", "Mapping", "None", "ScoringPass", "auto", "bool", "data", "float", "int", "str"}
+    assert {word for o in told.values() for word in o["type"].split(" | ")} <= known
+
+
 def test_an_alias_is_described_with_what_it_fixes() -> None:
     l1 = next(d for d in registry.describe() if d["name"] == "l1")
     assert "norm=1" in l1["summary"]

@@ -7,14 +7,17 @@ from collections.abc import Mapping
 from typing import Literal
 
 import numpy as np
+import onnx
 import pytest
-from instances import groups_of, random_groups, random_scores, within
+from instances import Family, groups_of, random_groups, random_scores, within
+from onnx_models import Net
 
+from graphprune import couple, trace
 from graphprune.budget import Budget
 from graphprune.errors import BudgetError, UsageError
 from graphprune.groups import Group, Kind
 from graphprune.scores import Objective, Scores
-from graphprune.solver.choices import auto_multiple
+from graphprune.solver.choices import auto_multiple, losses
 from graphprune.solver.solve import solve
 
 OBJECTIVES: tuple[Objective, ...] = ("retained", "sum")
@@ -68,6 +71,28 @@ def test_automatic_alignment_gives_way_to_use_a_budget() -> None:
     assert sum(width % 4 != 0 for width in plan.widths.values()) == 1
 
 
+@pytest.mark.parametrize("family", ["chain", "squares"])
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_few_groups_use_the_budget_unless_that_costs(objective: Objective, family: Family) -> None:
+    """All widths of small networks are tried: none uses 98% at 1.05 times the loss where the plan does not."""
+    below = 0
+    for seed in range(8):
+        groups = random_groups(seed, 3, [8, 16, 24], family)
+        scores = random_scores(groups, seed, objective)
+        tables = [losses(np.sort(s)[::-1], objective) for s in scores.values()]
+        grid = np.stack(np.meshgrid(*[np.arange(1, n + 1) for n in groups.sizes], indexing="ij"), -1).reshape(-1, 3)
+        cost = groups.costs.evaluate("macs", grid) / groups.costs.full["macs"]
+        loss = sum(table[w] for table, w in zip(tables, grid.T, strict=True))
+        for part in (0.3, 0.5, 0.8, 0.9):
+            plan = solve(groups, scores, Budget(macs=part))
+            assert plan.objective is not None
+            if within(groups, plan, f"macs={part}") < 0.98:
+                below += 1
+                near = loss[(cost <= part) & (cost >= 0.98 * part)]
+                assert near.min(initial=np.inf) > 1.05 * plan.objective
+    assert below  # else nothing was tested
+
+
 def test_free_units_are_kept_while_the_budget_has_room() -> None:
     groups = groups_of([50, 50], {(0,): 1, (1,): 1}, {(0,): 1, (1,): 1})
     scores = Scores({"g0": np.zeros(50), "g1": np.ones(50)}, "drawn", "sum")
@@ -79,12 +104,41 @@ def test_free_units_are_kept_while_the_budget_has_room() -> None:
 
 @pytest.mark.parametrize(("objective", "worth", "width"), [("retained", 0.0, 0), ("retained", 0.1, 1), ("sum", 0.1, 0)])
 def test_a_group_may_vanish(objective: Objective, worth: float, width: int) -> None:
-    """Unless its last unit is all that "retained" says it has: losing that is a loss without bound."""
+    """It keeps a unit where there is room for one: losing the last is the largest loss."""
     groups = groups_of([8, 8], {(0,): 1, (1,): 1}, {(0,): 1, (1,): 1}, vanishing=[0])
     scores = Scores({"g0": np.r_[worth, np.zeros(7)], "g1": np.full(8, 1e3)}, "drawn", objective)
     plan = solve(groups, scores, Budget(macs=(8 + width) / 16), min_width=0)
     assert plan.widths == {"g0": width, "g1": 8}
     assert solve(groups, scores, Budget(macs=9 / 16), min_width=1).widths["g0"] == 1
+
+
+@pytest.mark.parametrize("objective", ["retained", "sum"])
+def test_what_only_an_emptied_group_reaches_is_reached(objective: Objective) -> None:
+    """Sizes 8 and 8, one MAC a unit of each: 1 of 16 needs the one that may vanish to vanish, whatever it is worth."""
+    groups = groups_of([8, 8], {(0,): 1, (1,): 1}, {(0,): 1, (1,): 1}, vanishing=[0])
+    scores = Scores({"g0": np.full(8, 1e6), "g1": np.ones(8)}, "drawn", objective)
+    plan = solve(groups, scores, Budget(macs=1 / 16), min_width=0)
+    assert plan.widths == {"g0": 0, "g1": 1}
+    assert plan.objective is not None
+    assert np.isfinite(plan.objective)
+    with pytest.raises(BudgetError, match="the smallest reachable is 2"):
+        solve(groups, scores, Budget(macs=1 / 16), min_width=1)
+
+
+def test_losses_at_every_width_by_hand() -> None:
+    """Of 4, 2, 2: sqrt(3) log(8 / kept); keeping nothing is no choice, or counts as half of the best unit, 2."""
+    ranked = np.array([4.0, 2.0, 2.0])
+    wanted = np.sqrt(3) * np.log(8 / np.array([2.0, 4.0, 6.0, 8.0]))
+    np.testing.assert_allclose(losses(ranked, "retained", may_vanish=True), wanted, atol=1e-15)
+    np.testing.assert_allclose(losses(ranked, "retained"), [np.inf, *wanted[1:]], atol=1e-15)
+    np.testing.assert_allclose(losses(ranked, "sum"), [8, 4, 2, 0])
+
+
+@pytest.mark.parametrize(("text", "same"), [(0.5, Budget(macs=0.5)), ("0.5,params=0.6", Budget(macs=0.5, params=0.6))])
+def test_a_budget_as_a_number_or_a_text(text: float | str, same: Budget) -> None:
+    groups = random_groups(0, 3, [8])
+    scores = random_scores(groups, 0, "sum")
+    assert solve(groups, scores, text) == solve(groups, scores, same)
 
 
 def test_groups_that_may_not_vanish_keep_a_unit() -> None:
@@ -125,6 +179,18 @@ def test_the_hint_names_only_what_helps() -> None:
     assert "--multiple" not in hint
 
 
+@pytest.mark.parametrize("normalised", [False, True])
+def test_norms_are_spoken_of_where_there_are_some(normalised: bool) -> None:
+    net = Net()
+    x = net.linear(net.input(1, 4), 4, 8)
+    x = net.op("LayerNormalization", x, net.vector(8), net.vector(8)) if normalised else x
+    groups = couple(trace(net.model(net.linear(net.op("Relu", net.linear(x, 8, 6)), 6, 3))))
+    with pytest.raises(BudgetError) as caught:
+        solve(groups, random_scores(groups, 0, "sum"), Budget(macs=0.001))
+    assert ("--allow-inexact" in str(caught.value.hint)) == normalised
+    assert "a higher budget, such as macs=0." in str(caught.value.hint)
+
+
 def test_a_model_without_groups() -> None:
     groups = groups_of([], {(): 100}, {(): 10})
     nothing = Scores({}, "drawn")
@@ -134,6 +200,16 @@ def test_a_model_without_groups() -> None:
     with pytest.raises(BudgetError, match="nothing can be pruned") as caught:
         solve(groups, nothing, Budget(macs=0.5))
     assert caught.value.exit_status == 1
+    assert "a higher budget" not in str(caught.value.hint)
+    whole = couple(trace(model_of_one_layer()))
+    with pytest.raises(BudgetError, match="nothing can be pruned") as caught:
+        solve(whole, nothing, Budget(macs=0.5))
+    assert str(caught.value.hint) == "graphprune inspect MODEL says what is not pruned, and why"
+
+
+def model_of_one_layer() -> onnx.ModelProto:
+    net = Net()
+    return net.model(net.linear(net.input(1, 4), 4, 3))
 
 
 @pytest.mark.parametrize(

@@ -8,18 +8,24 @@ How elements of the flattened map are chosen, ``nets.py`` tells.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
-from common import NETS, finish, start
+from common import NETS, baselines, finish, start
 from published import LENET_5
 from vib import Recipe, table
 
 RECIPE = Recipe(NETS["lenet-5-caffe"], strength=25)
-NOTES = ("The settings are those of the table on LeNet-300-100, where they were chosen on validation images.",)
+NOTES = (
+    "The settings are those of the table on LeNet-300-100, where they were chosen on validation images.",
+    "Baselines have the widths of our network; elements of the flattened map go by the L1 norm of their weights.",
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     run = start(__doc__, arguments)
-    finish(run, table(run, RECIPE, LENET_5, NOTES))
+    made = table(run, RECIPE, LENET_5, NOTES)
+    rest = baselines(run, RECIPE.net, made.rows[-1].kept, epochs=run.pick(RECIPE.further))
+    finish(run, replace(made, rows=(*made.rows, *rest)))
 
 
 if __name__ == "__main__":

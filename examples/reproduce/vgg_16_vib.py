@@ -17,7 +17,7 @@ from vib import Recipe, table
 
 NET = "vgg-16-quarter"
 IMAGES = 12_500
-RECIPE = Recipe(NETS[NET], strength=5, epochs=10, gate_rate=3e-2, further=3)
+RECIPE = Recipe(NETS[NET], strength=2, epochs=10, gate_rate=3e-2, further=3)
 NOTES = (
     "No published row is comparable: the paper's are of the whole network on CIFAR-10.",
     "Baselines have the widths of our network, and are trained as long after the cut as ours is with its gates.",

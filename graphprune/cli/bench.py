@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from cyclopts import Parameter
 
 from ..errors import UsageError
+from ..seeds import check_seed
 from .options import Many, Quiet, Switch, Verbose, input_shapes
 from .output import emit
 from .progress import progress
@@ -87,6 +88,7 @@ def _check(models: tuple[Path, ...], options: BenchOptions) -> None:
     if not 0 < options.seconds < float("inf"):
         words = f"{options.seconds} is no time limit"
         raise UsageError("bad-value", words, where="--seconds", hint="give a number of seconds, such as 10")
+    check_seed(options.seed)
 
 
 def _feeds(first: Loaded, options: BenchOptions) -> Feeds:

@@ -35,7 +35,7 @@ what to keep
   --plan FILE           follow a plan that --save-plan wrote, instead of scoring and solving
   --keep PATTERN        protect nodes and tensors whose names match, such as '*head*';
                         may be repeated
-  --min-width N         units that every group keeps at least (default 1)
+  --min-width N         units a group keeps at least (default 1); at 0 branches may go
   --multiple N|auto     keep widths that are multiples of N (default auto: as kernels like)
   --time-limit SECONDS  look for better widths, and prove how good they are, for so long
   --allow-inexact       also prune across normalisations, whose statistics then change
@@ -286,7 +286,7 @@ how models are pruned
   --samples N           show methods and repair only the first N samples (repair: 256)
   --option KEY=VALUE    another of the method's options; may be repeated
   --keep PATTERN        protect nodes and tensors whose names match; may be repeated
-  --min-width N         units that every group keeps at least (default 1)
+  --min-width N         units a group keeps at least (default 1); at 0 branches may go
   --multiple N|auto     keep widths that are multiples of N (default auto: as kernels like)
   --time-limit SECONDS  look for better widths, and prove how good they are, for so long
   --allow-inexact       also prune across normalisations, whose statistics then change

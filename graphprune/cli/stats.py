@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from ..errors import UsageError
+from ..seeds import check_seed
 from .options import Many, Quiet, Switch, Verbose, input_shapes
 from .output import emit
 from .progress import Progress, progress
@@ -96,6 +97,7 @@ def _found(graph: Graph, groups: Groups, options: StatsOptions, shard: tuple[int
     if options.samples is not None and options.samples < 1:
         words = f"{options.samples} is not a number of samples"
         raise UsageError("bad-value", words, where="--samples", hint="give a positive number")
+    check_seed(options.seed)
     step("statistics")
     settings = Settings(
         rows=options.rows or None, batch=options.batch_size, seed=options.seed, provider=options.provider

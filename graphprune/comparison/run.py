@@ -14,6 +14,7 @@ from ..pipeline.run import version
 from ..pipeline.settings import silent
 from ..report.build import side
 from ..report.report import Report, Side
+from ..seeds import check_seed
 from .outputs import Samples, check_alike, compare_outputs
 from .result import Comparison
 from .tensors import tensor_changes
@@ -54,6 +55,7 @@ def compare(
     for samples that do not fit.
     """
     step = progress or silent
+    check_seed(seed)
     if samples is not None and (type(samples) is not int or samples < 1):
         from ..errors import UsageError
 

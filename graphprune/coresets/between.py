@@ -32,17 +32,37 @@ class Between:
 
     def norm(self, k: int, node: Node, group: int, reach: Reach) -> Reach:
         """Return what a normalisation makes of units: with stored statistics a scale and a shift, else a bound."""
+        if not node.attrs.get("statistics") and len(node.inputs) >= 5:
+            (factor, most), (low, high) = self._affine(k, group)
+            if np.array_equal(factor, most) and np.array_equal(low, high):
+                return reach.scaled(factor, low)
+            return reach.times(Reach(factor, most, monotone=False)).shifted(low, high)
         scale, shift = self.of_units(k, 1, group, 1.0), self.of_units(k, 2, group, 0.0)
         largest = np.maximum(np.abs(scale[0]), np.abs(scale[1]))
-        attributes = attributes_of(self.graph, k)
-        if not node.attrs.get("statistics") and len(node.inputs) >= 5:
-            mean, var = self.of_units(k, 3, group, 0.0), self.of_units(k, 4, group, 1.0)
-            epsilon = number(attributes, 1e-5, "epsilon", "eps")
-            factor = scale[0] / np.sqrt(np.maximum(var[0], 0.0) + epsilon)
-            return reach.scaled(factor, shift[0] - factor * mean[0])
         # A value normalised over n others of its kind is at most sqrt(n) in absolute value.
         count = np.sqrt(float(np.prod(self.graph.shape(node.inputs[0] or "")[1:])))
         return reach.between(shift[0] - largest * count, shift[1] + largest * count, name=plain(node.op))
+
+    def _affine(self, k: int, group: int) -> tuple[tuple[FloatArray, FloatArray], tuple[FloatArray, FloatArray]]:
+        """Return the smallest and largest factor, and offset, that a normalisation has for each unit's channels."""
+        gamma, beta, mean, var = (self._channels(k, place, absent) for place, absent in enumerate((1, 0, 0, 1), 1))
+        epsilon = number(attributes_of(self.graph, k), 1e-5, "epsilon", "eps")
+        factor = gamma / np.sqrt(np.maximum(var, 0.0) + epsilon)
+        both = np.stack(np.broadcast_arrays(factor, beta - factor * mean))
+        for along in self.stored.along(k, 3):
+            if along.group == group:
+                return along.ends(both[0]), along.ends(both[1])
+        size = int(self.stored.layout.sizes[group])
+        (low, high), (least, most) = ((np.full(size, v.min()), np.full(size, v.max())) for v in both)
+        return (low, high), (least, most)
+
+    def _channels(self, k: int, place: int, absent: float) -> FloatArray:
+        """Return what an input of a normalisation holds for each channel; ``absent`` where it is not stored."""
+        name = self.graph.nodes[k].inputs[place]
+        known = self.graph.known.get(name or "")
+        use = None if name is None else self.stored.use(k, place)
+        array = self.stored.array(use) if use is not None else np.full(1, absent) if known is None else known.value
+        return np.asarray(array, dtype=np.float64).ravel()
 
     def elementwise(self, k: int, node: Node, group: int, data: list[Reach | None]) -> Reach:
         """Return what arithmetic and activations make of units."""

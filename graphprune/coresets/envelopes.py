@@ -101,7 +101,7 @@ class Walk(Between):
         rows = self._rows(k, node, group)
         passed = [(place, x) for place, x in enumerate(data) if x is not None and (k, place, group) not in self.summed]
         if not passed:
-            return None if rows is None else Reach.of_rows(self._linear(k, node, group, *rows), k)
+            return None if rows is None else self._made(k, node, group, *rows)
         place, reach = next((x for x in passed if node.inputs[x[0]] not in self.softmax), passed[0])
         if rows is not None:
             return self._depthwise(reach, *rows, self._bias(k, node, group))
@@ -120,9 +120,11 @@ class Walk(Between):
                     return self.stored.array(use), along
         return None
 
-    def _linear(self, k: int, node: Node, group: int, array: Array, along: Along) -> Linear:
+    def _made(self, k: int, node: Node, group: int, array: Array, along: Along) -> Reach:
+        """Bound the products of stored rows; of a unit that owns several, nothing but the bound is carried on."""
         squares = along.most(slice_sums(array, 2)[along.axis])
-        return Linear(self.radius(k), squares, self._bias(k, node, group, len(squares)))
+        reach = Reach.of_rows(Linear(self.radius(k), squares, self._bias(k, node, group, len(squares))), k)
+        return reach.between(reach.low, reach.high) if along.several else reach
 
     def _bias(self, k: int, node: Node, group: int, size: int | None = None) -> FloatArray:
         """Return the offsets of a contraction's units; where a unit owns several, the largest in absolute value."""

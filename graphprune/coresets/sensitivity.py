@@ -4,7 +4,8 @@
 
 with envelope(p) = phi(beta |p|) for a fully connected layer behind a monotone activation, as published. A unit that
 owns several weights of a consumer (a kernel, the columns of a flattened map) has their absolute values added up, which
-bounds its contribution; the follow-up's maximum over the kernel is ``kernel="max"``.
+bounds its contribution; the follow-up's maximum over the kernel is ``kernel="max"``. Outputs are taken behind a batch
+normalisation that follows the sum: with its scale in w, as it would be folded.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ class Sensitivity:
     of its row's product); "bounded" where every contribution is still at most its sensitivity, so that sampling is
     unbiased and ``pointwise_sample_size`` holds; "none" where an operator on the way is not known, or where ``values``
     are plain norms, because no stored weight makes or takes the units. ``reasons`` say why it is not the theorem.
-    ``consumers`` are the sums with stored weights, ``envelope`` the bounds in front of each by tensor.
+    ``consumers`` are the sums with stored weights, ``envelope`` the bounds in front of each by tensor, ``outputs`` how
+    many outputs they have together.
     """
 
     group: str
@@ -103,7 +105,7 @@ def _sensitivity(
     return Sensitivity(
         group.id, values, guarantee, reasons, " + ".join(paths),
         tuple(t for t, _ in usable), {t.tensor: r.envelope for t, r in usable}, _dimension(found, sources),
-        max(t.count for t, _ in usable), (min(radii), max(radii)),
+        sum(t.count for t, _ in usable), (min(radii), max(radii)),
     )  # fmt: skip
 
 

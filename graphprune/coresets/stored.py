@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
+from ..folding.batch_norm import foldable
 from ..folding.operands import Operands, Use
 from ..graph import Array, Graph
 from ..groups import Groups, IntArray
@@ -24,6 +26,11 @@ class Along:
     index: IntArray
     unit: IntArray
     size: int
+
+    @property
+    def several(self) -> bool:
+        """Whether some unit has several positions."""
+        return len(np.unique(self.unit)) < len(self.unit)
 
     def most(self, values: FloatArray) -> FloatArray:
         """Return for each unit the largest of its positions' values, shape (units,); 0 for a unit without any."""
@@ -69,6 +76,15 @@ class Stored:
         """Return a stored tensor as its user sees it."""
         array = self.graph.parameter(use.parameter)
         return array if use.index is None else array.ravel()[use.index]
+
+    def folded(self, use: Use) -> Array:
+        """Return the same with the scale of the batch normalisation behind the node, where that can be folded in."""
+        array, scale = self.array(use), self._scales.get((use.node, use.parameter))
+        return array if scale is None or use.index is not None else array * scale
+
+    @cached_property
+    def _scales(self) -> Mapping[tuple[int, str], FloatArray]:
+        return {(norm.contraction, norm.weight): norm.factor for norm in foldable(self.graph)}
 
     def along(self, node: int, position: int) -> Iterator[Along]:
         """Yield the groups along the axes of an input of a node."""

@@ -26,7 +26,8 @@ BLOCK = 1 << 23
 class Taker:
     """A sum over a group's units with stored weights: node ``node`` sums its data ``tensor`` over ``axis``.
 
-    ``letters`` are those of the weight as the node reads it, in order, ``sizes`` theirs; ``summed`` are the letters of
+    A batch normalisation behind the sum is folded into its weights where that can be done. ``letters`` are those of the
+    weight as the node reads it, in order, ``sizes`` theirs; ``summed`` are the letters of
     the data's axis that the units stand along, and ``outputs`` those that the result has and the data's axis has not.
     """
 
@@ -90,7 +91,7 @@ class Taker:
 
     def _matrix(self) -> Array:
         """Return the weights as outputs x positions x kernel."""
-        array: Array = self.stored.array(self.use).reshape(self.sizes)
+        array: Array = self.stored.folded(self.use).reshape(self.sizes)
         rest = tuple(x for x in self.letters if x not in (*self.summed, *self.outputs))
         order = [self.letters.index(x) for x in (*self.outputs, *self.summed, *rest)]
         moved = array.transpose(order)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..backends.files import File, write_files
-from ..errors import UsageError
+from ..errors import UsageError, reason_of
 from ..report import curve as curves
 from ..report import report as reports
 from ..report.curve import Curve
@@ -36,7 +36,8 @@ def read(path: Path) -> Report | Curve:
         body = json.loads(text)
         schema = body.get("schema") if isinstance(body, dict) else None
     except (OSError, ValueError, RecursionError) as error:
-        raise UsageError("report-unreadable", f"cannot read it: {error}", where=str(path), hint=hint) from error
+        words = f"cannot read it: {reason_of(error)}"
+        raise UsageError("report-unreadable", words, where=str(path), hint=hint) from error
     if schema == reports.SCHEMA:
         return Report.from_json(text, where=str(path))
     if schema == curves.SCHEMA:

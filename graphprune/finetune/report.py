@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ..errors import UsageError
+from ..errors import UsageError, reason_of
 from ..report.typed import typed
 
 SCHEMA = "graphprune.finetune/1"
@@ -85,7 +85,8 @@ class FinetuneReport:
             return typed(cls(**(body | scores | words | {"history": history})))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             hint = "give a file that graphprune finetune --report wrote"
-            raise UsageError("report-unreadable", f"not a report: {error}", where=where, hint=hint) from error
+            why = f"not a report: {reason_of(error)}"
+            raise UsageError("report-unreadable", why, where=where, hint=hint) from error
 
 
 def epoch_of(entry: Mapping[str, Any]) -> Epoch:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..backends.files import File, check_target, write_error, write_files
-from ..errors import ModelError, OutputError
+from ..errors import ModelError, OutputError, reason_of
 from .find import Folder
 
 PIECE = 1 << 22
@@ -23,7 +23,8 @@ def read_config(path: Path) -> dict[str, Any]:
     try:
         body = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ModelError("config-unreadable", f"cannot read it: {error}", where=str(path), hint=hint) from error
+        words = f"cannot read it: {reason_of(error)}"
+        raise ModelError("config-unreadable", words, where=str(path), hint=hint) from error
     if not isinstance(body, dict):
         raise ModelError("config-unreadable", "this is no JSON object", where=str(path), hint=hint)
     return body

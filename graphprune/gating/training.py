@@ -193,8 +193,7 @@ def _gated(core: fx.GraphModule, graph: Graph, groups: Groups, options: GateTrai
     gating = gating_of(graph, groups, interior_only=options.interior_only)
     site = input_site(graph) if options.gate_inputs else None
     if not gating.places and site is None:
-        hint = "inspect the model to see why nothing can be pruned"
-        raise ModelError("nothing-to-gate", "the model has no group that a gate can serve", hint=hint)
+        raise _nothing_to_gate(gating.left)
 
     def made(group: Group) -> nn.Module | None:
         return method.make(group.size, _seed(options.seed, group.id)) if group.id not in gating.left else None
@@ -203,6 +202,14 @@ def _gated(core: fx.GraphModule, graph: Graph, groups: Groups, options: GateTrai
     inserted = method.insert(core, graph, groups, make=made, further=further)
     weights = options.weighed(gating.weights(options.positions) | ({} if site is None else {INPUTS: 1.0}))
     return GatedModel(inserted.module, inserted.gates, gating, weights)
+
+
+def _nothing_to_gate(left: Mapping[str, str]) -> ModelError:
+    """Return the error for a model without gates, with the first reasons."""
+    why = "; ".join(f"{name}: {reason}" for name, reason in list(left.items())[:3])
+    words = f"the model has no group that a gate can serve{f' ({why})' if why else ''}"
+    hint = "take a method without gates, such as obs" if left else "inspect the model to see why nothing can be pruned"
+    return ModelError("nothing-to-gate", words, hint=hint)
 
 
 def _seed(seed: int, name: str) -> int:

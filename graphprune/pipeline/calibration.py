@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from ..data.share import Share
 from ..errors import UsageError
+from ..seeds import check_seed
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from ..groups import Groups
     from ..plan import Plan
     from ..repair import Repaired
+    from ..repair.before import Before
     from ..report.quality import Quality
     from ..verification.quality import Answers
 
@@ -48,6 +50,7 @@ class Calibration:
 
     def check(self) -> None:
         """Raise UsageError for what makes no sense whatever the model is."""
+        check_seed(self.seed)
         if self.repair not in REPAIRS:
             hint = f"choose one of {', '.join(REPAIRS)}"
             raise UsageError("bad-repair", f"there is no repair {self.repair!r}", where="--repair", hint=hint)
@@ -114,9 +117,12 @@ def specs_of(graph: Graph) -> tuple[InputSpec, ...]:
 
 
 def repaired(
-    calibration: Calibration, graph: Graph, groups: Groups, plan: Plan, how: Literal["bias", "least-squares"]
-) -> Repaired:
+    calibration: Calibration, graph: Graph, groups: Groups, plan: Plan, how: Literal["bias", "least-squares"],
+    before: Before | None = None,
+) -> Repaired:  # fmt: skip
     """Make up for the units that a plan removes, in the weights of those that are left.
+
+    ``before`` is what the method kept of its run over the samples.
 
     Raises UsageError for samples that do not fit, ModelError for a model that does not run on them.
     """
@@ -124,7 +130,7 @@ def repaired(
     from ..repair import repair
 
     samples = open_samples(calibration.seen, specs_of(graph)).first(calibration.samples or SAMPLES)
-    return repair(graph, groups, plan, samples, how=how, seed=calibration.seed)
+    return repair(graph, groups, plan, samples, how=how, seed=calibration.seed, before=before)
 
 
 def measured(calibration: Calibration, original: Graph, small: Graph) -> Quality | None:

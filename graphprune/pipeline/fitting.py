@@ -190,7 +190,8 @@ def applied(
     how = settings.calibration.repair_after(changed=bool(by))
     if how != "none":
         progress("repair")
-        mended = repaired(settings.calibration, graph, groups, replace(plan, fingerprint=groups.fingerprint), how)
+        own = replace(plan, fingerprint=groups.fingerprint)
+        mended = repaired(settings.calibration, graph, groups, own, how, prepared.before)
         notes = (*notes, *mended.notes)
         if mended.graph is not graph:
             by.append("repair")

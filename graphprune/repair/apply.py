@@ -44,9 +44,9 @@ class Outcome:
     left: dict[str, str] = field(default_factory=dict)
 
 
-def cuts_of(graph: Graph, groups: Groups, kept: Kept) -> Iterator[Cut]:
-    """Yield the consumers that lose columns, in graph order."""
-    for consumer in consumers_of(graph, groups):
+def cuts_of(graph: Graph, groups: Groups, kept: Kept, consumers: Iterable[Consumer] | None = None) -> Iterator[Cut]:
+    """Yield the consumers that lose columns, in graph order; ``consumers`` are all of them, where they are known."""
+    for consumer in consumers_of(graph, groups) if consumers is None else consumers:
         left = kept.index(consumer.dim)
         if left is None:
             continue

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -22,13 +22,18 @@ if TYPE_CHECKING:
     from ..scores import FloatArray, Objective, Scores
     from ..statistics.consumers import Consumer
     from ..statistics.moments import Moments
+    from .before import Before
     from .elimination import Removal
     from .fit import Fit
-    from .group_layers import GroupLayers
+    from .group_layers import GroupLayers, Summing
     from .layer import Layer
 
 Update = Literal["auto", "none", "bias", "least-squares"]
 Between = Literal["outputs", "energy"]
+PROBING = 0.4
+"""How much of the network's work on all samples goes into weighing groups against each other, about."""
+FEWEST = 3
+"""Samples that groups are weighed on at least."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +48,9 @@ class Calibrated:
     "least-squares". A score is an error, relative to the energy of a layer's outputs. By ``between="outputs"``
     those of a group are scaled to what its error was seen to do at the model's outputs, with the group alone pruned
     to ``probe`` of its units, and to half of that, and its consumers fitted, on the last ``probes`` samples, which
-    nothing else sees if there are twice as many; that is two runs on them a group. ``between="energy"`` takes scores as
-    they are.
+    nothing else sees if there are twice as many; that is two runs on them a group, from the group on. Of many groups
+    fewer samples are looked at, so that all of that takes about ``PROBING`` of a run on all samples, but at least
+    ``FEWEST``. ``between="energy"`` takes scores as they are.
     """
 
     data: Any = field(default=None, compare=False, repr=False)
@@ -107,9 +113,10 @@ class Calibrated:
 
     def prepare(self, graph: Graph, groups: Groups, recouple: Callable[[Graph], Groups]) -> Prepared:
         """Return the scores, and what changes the consumers' weights once the widths are known."""
-        scores, moments = self._measured(graph, groups)
-        if self.update == "none" or (self.update == "auto" and self.data is not None):
-            return Prepared(graph, groups, scores)
+        repaired = self.update == "auto" and self.data is not None
+        scores, moments, before = self._measured(graph, groups, keep=repaired)
+        if self.update == "none" or repaired:
+            return Prepared(graph, groups, scores, before=before)
         return Prepared(graph, groups, scores, partial(self._updated, graph, groups, recouple, moments.of))
 
     def _updated(
@@ -130,63 +137,66 @@ class Calibrated:
         values = fit_all(cuts, moments_of, self.fit).values
         return with_values(made, values) if values else graph
 
-    def _measured(self, graph: Graph, groups: Groups) -> tuple[Scores, Halves]:
-        from .group_layers import group_layers
+    def _measured(self, graph: Graph, groups: Groups, *, keep: bool = False) -> tuple[Scores, Halves, Before | None]:
+        """Return the scores, the moments, and with ``keep`` what layers put out, for repair."""
+        from ..statistics.consumers import consumers_of
+        from .before import Before
+        from .group_layers import Summing
         from .probing import Probe
         from .samples import opened
 
         data, notes = opened(graph, self.data, self.preprocess, self.samples, self.seed)
-        data, probes = self._held_out(data)
-        moments = Halves.of_samples(graph, groups, data, self.seed)
-        layers, weights = group_layers(graph, groups, moments.of), Weights(graph)
-        halves = [group_layers(graph, groups, half.of) for half in moments.halves]
-        raw = {g.id: self._raw(g, layers[g.id], [h[g.id] for h in halves], weights) for g in groups.groups}
-        notes += (*moments.notes, *_missing(layers))
+        before = Before.of(graph, tuple(consumers_of(graph, groups)), data, self.seed) if keep else None
+        data, probes = self._held_out(data, len(groups))
+        moments = Halves.of_samples(graph, groups, data, self.seed, before)
+        summing, weights = Summing.of(graph, groups), Weights(graph)
+        raw = {g.id: self._raw(g, summing, moments, weights) for g in groups.groups}
+        moments = moments.together()
+        notes += (*moments.notes, *_missing(summing))
         if self.between == "outputs" and self.objective == "sum":
             parts = (self.probe, self.probe / 2)
-            raw = Probe(graph, groups, moments.of, probes, self._probing, parts).scaled(raw)
+            raw = Probe(graph, groups, moments.of, probes, self.ridge, parts).scaled(raw)
         scores = collect(self, weights, groups, lambda g: raw[g.id], self.objective)
         options = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("data", "preprocess")}
-        return replace(scores, options=options, notes=notes), moments
+        return replace(scores, options=options, notes=notes), moments, before
 
-    def _held_out(self, data: Samples) -> tuple[Samples, Samples]:
+    def _held_out(self, data: Samples, groups: int) -> tuple[Samples, Samples]:
         """Return the samples that moments are taken of, and those that outputs are compared on: others, if enough."""
         weighs = self.between == "outputs" and self.objective == "sum"
-        if not weighs or len(data) < 2 * self.probes + 2 * (data.fixed_batch or 1):
-            return data, data.first(self.probes)
+        count = min(self.probes, max(round(PROBING * len(data) / max(groups, 1)), FEWEST))
+        if not weighs or len(data) < 2 * count + 2 * (data.fixed_batch or 1):
+            return data, data.first(count)
         unit = data.fixed_batch or 1
-        rest = len(data) - -(-self.probes // unit) * unit
+        rest = len(data) - -(-count // unit) * unit
         # The last ones, not any: where neighbours are alike (views of a scene, frames), these are of other scenes.
         return data.first(rest), replace(data, order=data.order[rest:])
 
-    def _raw(self, group: Group, layers: GroupLayers, halves: Sequence[GroupLayers], weights: Weights) -> FloatArray:
+    def _raw(self, group: Group, summing: Summing, moments: Halves, weights: Weights) -> FloatArray:
         """Score a group by its layers; one without any by the part of its weights' energy that each unit has."""
         from .elimination import Removal
         from .group_layers import even
         from .monotone import as_scores
-        from .validation import validated
+        from .validation import few, validated
 
+        layers = summing.layers(group.id, moments.of)
         if not layers.layers or not even(layers.layers):
             energy = weights.table(group).sum(axis=0)
             return np.asarray(energy / max(float(energy.sum()), 1e-300))
         found = self.score(layers, group.size)
         if not isinstance(found, Removal):
             return found
-        if len(halves) == 2:
-            found = validated(found, (halves[0].layers, halves[1].layers), layers.factors, self.ridge)
+        if len(moments.halves) == 2 and few(layers.layers, 2):
+            factors = layers.factors
+            del layers  # the matrices of all samples, before those of the halves
+            first, second = (summing.layers(group.id, half.of, weighed=False).layers for half in moments.halves)
+            found = validated(found, (first, second), factors, self.ridge)
         return as_scores(found)
 
-    def _probing(self, layer: Layer, removed: Any) -> Fit:
-        """Fit a layer of a group that is pruned alone: by least squares, whatever the pass does to the weights."""
-        from .fit import least_squares
 
-        return least_squares(layer, removed, self.ridge)
-
-
-def _missing(layers: Mapping[str, GroupLayers]) -> tuple[str, ...]:
+def _missing(summing: Summing) -> tuple[str, ...]:
     """Say which groups are not scored by data, and which in part."""
-    without = [g.group for g in layers.values() if not g.layers]
-    partly = {reason for g in layers.values() if g.layers for reason in g.missed}
+    without = [name for name, consumers in summing.consumers.items() if not consumers]
+    partly = {reason for name, missed in summing.missed.items() if summing.consumers[name] for reason in missed}
     notes = []
     if without:
         few = ", ".join(without[:4]) + (", ..." if len(without) > 4 else "")

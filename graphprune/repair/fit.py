@@ -14,6 +14,7 @@ from ..errors import UsageError
 from ..groups import IntArray
 from ..scores import FloatArray
 from .layer import Layer
+from .nested import Floats, precise_enough
 
 PLENTY = 8
 """Rows a column from which on the ridge need not be chosen."""
@@ -44,17 +45,21 @@ def compensated(layer: Layer, removed: NDArray[np.bool_]) -> Fit:
     return fit_of(layer, removed, left)
 
 
-def least_squares(layer: Layer, removed: NDArray[np.bool_], ridge: float = 1e-2, towards: Towards = "old") -> Fit:
+def least_squares(
+    layer: Layer, removed: NDArray[np.bool_], ridge: float = 1e-2, towards: Towards = "old", *, validate: bool = True
+) -> Fit:
     """Return the weights of the columns left that miss least of the outputs before pruning (methods.md 6.8).
 
     With moments C about the mean, if the layer has a bias, and T = E[y x_K'] of the targets the new weights are
     ``W0 + (T - W0 C_KK) (C_KK + ridge mean(diag) I)^-1``, where W0 are the old ones, or zero by ``towards``: towards
     the old ones the error is never larger than with them, whatever the ridge, and where the targets are W x the result
     is that of damped structured OBS. Where there are fewer than ``PLENTY`` rows a column, the ridge is the one of least
-    generalised cross-validation error, if that is larger (``validated_ridge``). ``removed`` has shape (columns,).
-    Raises UsageError for a ridge of 0 or less with moments that are singular.
+    generalised cross-validation error, if that is larger (``validated_ridge``); not so without ``validate``: the ridge
+    was chosen by other means. ``removed`` has shape (columns,). Raises UsageError for a ridge of 0 or less with moments
+    that are singular.
     """
-    return Problem(layer, removed, towards).fit(ridge)
+    problem = Problem(layer, removed, towards)
+    return problem.fit(ridge) if validate else fit_of(layer, removed, problem.at(ridge))
 
 
 @dataclass(frozen=True)
@@ -73,6 +78,15 @@ class Problem:
             gram, start, missing = self._normal
             new[:, kept] = start + (self._by_validation(ridge) if few else _solved(gram, missing.T, ridge).T)
         return fit_of(self.layer, self.removed, new)
+
+    def at(self, ridge: float, *, rough: bool = False) -> FloatArray:
+        """Return the weights, shape (outputs, columns), with this very ridge; ``rough`` ones by float32 where wide."""
+        kept, new = self._kept, np.zeros_like(self.layer.weights)
+        if len(kept):
+            gram, start, missing = self._normal
+            used: Floats = precise_enough(gram) if rough else gram
+            new[:, kept] = start + _solved(used, missing.T.astype(used.dtype, copy=False), ridge).T
+        return new
 
     @cached_property
     def _kept(self) -> IntArray:
@@ -123,11 +137,12 @@ def validated_ridge(values: FloatArray, explained: FloatArray, energy: float, ro
     return float(ridges[score.argmin()] if np.isfinite(score).any() else ridges[-1])
 
 
-def _solved(gram: FloatArray, right: FloatArray, ridge: float) -> FloatArray:
+def _solved(gram: Floats, right: Floats, ridge: float) -> Floats:
     scale = float(np.trace(gram)) / len(gram)
     if scale <= 0:
         return np.zeros_like(right)
-    damped = gram + np.diag(np.full(len(gram), ridge * scale))
+    damped = gram.copy()
+    damped.flat[:: len(damped) + 1] += ridge * scale
     try:
         return np.asarray(linalg.solve(damped, right, assume_a="pos", overwrite_a=True, check_finite=False))
     except linalg.LinAlgError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from ..statistics.consumers import Consumer, consumers_of, unseen
 from ..statistics.moments import Moments
 from .bias import takes_bias
 from .layer import Layer
+from .nested import precise_enough
 
 
 @dataclass(frozen=True)
@@ -30,33 +31,53 @@ class GroupLayers:
     missed: tuple[str, ...] = ()
 
 
-@dataclass
-class _Found:
-    layers: list[Layer] = field(default_factory=list)
-    factors: list[float] = field(default_factory=list)
-    missed: list[str] = field(default_factory=list)
+@dataclass(frozen=True)
+class Summing:
+    """Which consumers sum over the units of each group, by the group's id, with the unit of every column.
 
+    ``missed`` says for each group what else sums over its units.
+    """
 
-def group_layers(graph: Graph, groups: Groups, moments_of: Callable[[Consumer], Moments]) -> dict[str, GroupLayers]:
-    """Return the layers of every group by its id; a group that nothing with a matrix sums over has none."""
-    found = {name: _Found() for name in groups}
-    ordinals = {name: k for k, name in enumerate(groups)}
-    for consumer in consumers_of(graph, groups):
-        moments = moments_of(consumer)
-        stacked = np.asarray(consumer.stacked(moments.blocks), dtype=np.float64)
-        centred = takes_bias(graph, consumer)
-        energy = _energy(stacked, moments, centred=centred)
-        for name, unit in units_of(groups, ordinals, consumer).items():
-            if isinstance(unit, str):
-                found[name].missed.append(f"{consumer.parameter}: {unit}")
-                continue
-            made = list(_blocks(stacked, moments, unit, groups[name].size, centred=centred))
-            found[name].layers += made
-            found[name].factors += [1 / energy] * len(made)
-    for other in unseen(graph, groups):
-        for name in other.groups:
-            found[name].missed.append(f"{graph.nodes[other.node].name}: {other.reason}")
-    return {n: GroupLayers(n, tuple(f.layers), tuple(f.factors), tuple(f.missed)) for n, f in found.items()}
+    graph: Graph
+    groups: Groups
+    consumers: Mapping[str, Sequence[tuple[Consumer, IntArray]]]
+    missed: Mapping[str, Sequence[str]]
+
+    @classmethod
+    def of(cls, graph: Graph, groups: Groups) -> Summing:
+        """Look at all consumers of a model."""
+        found: dict[str, list[tuple[Consumer, IntArray]]] = {name: [] for name in groups}
+        missed: dict[str, list[str]] = {name: [] for name in groups}
+        ordinals = {name: k for k, name in enumerate(groups)}
+        for consumer in consumers_of(graph, groups):
+            for name, unit in units_of(groups, ordinals, consumer).items():
+                if isinstance(unit, str):
+                    missed[name].append(f"{consumer.parameter}: {unit}")
+                else:
+                    found[name].append((consumer, unit))
+        for other in unseen(graph, groups):
+            for name in other.groups:
+                missed[name].append(f"{graph.nodes[other.node].name}: {other.reason}")
+        return cls(graph, groups, found, missed)
+
+    def layers(self, name: str, moments_of: Callable[[Consumer], Moments], *, weighed: bool = True) -> GroupLayers:
+        """Return the layers of a group; one that nothing with a matrix sums over has none.
+
+        Unless they are to be ``weighed``, all factors are 1.
+
+        Their moments are copies: layers of all groups at once would take several times the memory of the statistics.
+        """
+        layers: list[Layer] = []
+        factors: list[float] = []
+        for consumer, unit in self.consumers[name]:
+            moments = moments_of(consumer)
+            stacked = np.asarray(consumer.stacked(moments.blocks), dtype=np.float64)
+            centred = takes_bias(self.graph, consumer)
+            energy = _energy(stacked, moments, centred=centred) if weighed else 1.0
+            made = list(_blocks(stacked, moments, unit, self.groups[name].size, centred=centred))
+            layers += made
+            factors += [1 / energy] * len(made)
+        return GroupLayers(name, tuple(layers), tuple(factors), tuple(self.missed[name]))
 
 
 def units_of(groups: Groups, ordinals: Mapping[str, int], consumer: Consumer) -> dict[str, IntArray | str]:
@@ -91,8 +112,11 @@ def _square(blocks: FloatArray) -> FloatArray:
 
 
 def _energy(stacked: FloatArray, moments: Moments, *, centred: bool) -> float:
-    second = moments.covariance if centred else moments.second
-    energy = float(np.einsum("boi,boi->", stacked @ second, stacked))
+    """Return the energy of the outputs of matrices; in float32 where they are wide, which moments are good for."""
+    weights, scatter = precise_enough(stacked), precise_enough(moments.scatter)
+    energy = float(np.einsum("boi,boi->", weights @ scatter, weights)) / max(moments.rows, 1)
+    if not centred:
+        energy += float(np.square(np.einsum("boi,bi->bo", stacked, moments.mean.reshape(len(stacked), -1))).sum())
     return energy if energy > 0 else 1.0
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from operator import add
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from .nested import precise_enough
 
 if TYPE_CHECKING:
     from ..data import Samples
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from ..statistics.consumers import Consumer
     from ..statistics.moments import Moments
     from ..statistics.statistics import Statistics
+    from .before import Before
 
 LEAST = 16
 """Samples from which on there are two halves."""
@@ -27,16 +30,49 @@ class Halves:
     notes: tuple[str, ...] = ()
 
     @classmethod
-    def of_samples(cls, graph: Graph, groups: Groups, data: Samples, seed: int) -> Halves:
-        """Run the model once over samples, the first half and then the second."""
-        from ..statistics.collect import collect
+    def of_samples(cls, graph: Graph, groups: Groups, data: Samples, seed: int, before: Before | None = None) -> Halves:
+        """Run the model once over samples, the first half and then the second.
+
+        What layers put out is kept in ``before``, of all samples that are meant there: ``data`` are the first of them.
+        """
+        from ..statistics.collect import collect, targets_of
+        from ..statistics.consumers import consumers_of
         from ..statistics.settings import Settings
 
         parts = 2 if len(data) >= LEAST * (data.fixed_batch or 1) else 1
         settings = Settings(seed=seed)
-        made = tuple(collect(graph, groups, data, settings, shard=(k, parts)) for k in range(parts))
-        return cls(made, reduce(add, made).checked().notes)
+        consumers = tuple(consumers_of(graph, groups))
+        kept: dict[str, Any] = {}
+        if before is not None:
+            kept = {"targets": before.targets, "skips": before.skips, "target_rows": before.rows}
+        made = tuple(
+            _compact(collect(graph, groups, data, settings, consumers=consumers, shard=(k, parts), **kept))
+            for k in range(parts)
+        )
+        if before is not None and len(before.samples) > len(data):
+            wanted = [c for c in consumers if c.node in before.nodes]
+            targets_of(wanted, before.samples, before.settings, before.skips, first=len(data), into=before.targets)
+        return cls(made, made[0].checked(*made[1:]).notes)
 
     def of(self, consumer: Consumer) -> Moments:
         """Return the moments of what a consumer reads in all samples."""
         return reduce(add, [half.of(consumer) for half in self.halves])
+
+    def together(self) -> Halves:
+        """Return the same with the halves added up, which takes half the memory; this one is not to be used again."""
+        if len(self.halves) < 2:
+            return self
+        first, second = self.halves
+        mine, other = (dict(half.moments) for half in self.halves)
+        for half in self.halves:
+            half.moments.clear()  # type: ignore[attr-defined]
+        added = {key: mine.pop(key) + other.pop(key) for key in list(mine)}
+        return Halves((replace(first, moments=added, origin=first.origin + second.origin),), self.notes)
+
+
+def _compact(statistics: Statistics) -> Statistics:
+    """Return statistics with wide matrices in float32, once they are added up: they are no more exact than that."""
+    moments: dict[str, Any] = dict(statistics.moments)
+    for key, own in moments.items():
+        moments[key] = replace(own, scatter=precise_enough(own.scatter))
+    return replace(statistics, moments=moments)

@@ -21,12 +21,14 @@ MOST = 0.9
 class Targets:
     """What a layer is to give, y, where that is not W x of now: what it gave before anything was pruned, without bias.
 
-    ``cross`` is E[y x'], shape (outputs, columns), ``mean`` E[y] and ``second`` E[y^2], shape (outputs,).
+    ``cross`` is E[y x'], shape (outputs, columns), ``mean`` E[y] and ``second`` E[y^2], shape (outputs,). ``own`` is
+    the variance of what the layer itself gave, shape (outputs,); other than that of y where it is to mend a sum.
     """
 
     cross: FloatArray
     mean: FloatArray
     second: FloatArray
+    own: FloatArray | None = None
 
 
 @dataclass(frozen=True)

@@ -9,21 +9,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..coresets.observe import fetch
 from ..graph import Array, Graph
-from ..groups import Groups
+from ..groups import Groups, IntArray
 from ..layout import kept_by
 from ..plan import Plan
 from ..scores import FloatArray
 from ..solver.choices import ranking
-from ..statistics.running import network
-from .apply import Fitter, cuts_of, fit_all, masked
+from ..statistics.consumers import consumers_of
+from ..statistics.reruns import Outputs, Reruns, reruns
+from .apply import cuts_of
 from .elimination import Removal
 from .monotone import as_scores
+from .nested_cuts import fitted
 
 if TYPE_CHECKING:
     from ..data import Samples
@@ -35,13 +37,16 @@ LEAST = 1e-9
 
 @dataclass(frozen=True)
 class Probe:
-    """Prunes one group at a time to parts of its units, ``parts``, falling, and looks at what the model gives then."""
+    """Prunes one group at a time to parts of its units, ``parts``, falling, and looks at what the model gives then.
+
+    Consumers are fitted by least squares on the moments of what they read, damped by ``ridge`` or more.
+    """
 
     graph: Graph
     groups: Groups
     moments_of: Callable[[Consumer], Moments]
     samples: Samples
-    fitter: Fitter
+    ridge: float
     parts: tuple[float, ...]
 
     def scaled(self, scores: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
@@ -51,35 +56,36 @@ class Probe:
         no weights to remove columns of, is scaled by the median of what others are. Raises ModelError for a model that
         does not run.
         """
-        before = self._outputs({})
-        seen = {name: list(self._seen(name, values, before)) for name, values in scores.items()}
+        names = [n for n in self.graph.outputs if self.graph.tensors[n].dtype.startswith("float")]
+        running = reruns(self.graph, names, self.samples)
+        before = running.outputs({})
+        seen = {name: list(self._seen(name, values, running, before)) for name, values in scores.items()}
         first = [(values, *seen[name][0]) for name, values in scores.items() if seen[name]]
         ratios = [error / values[ranking(values)[-gone:]].sum() for values, gone, error in first]
         usual = max(float(np.median(ratios)) if ratios else 1.0, LEAST)
         return {name: along(values, seen[name], usual) for name, values in scores.items()}
 
-    def _seen(self, group: str, values: FloatArray, before: list[list[Array]]) -> Iterator[tuple[int, float]]:
+    def _seen(self, group: str, values: FloatArray, running: Reruns, before: Outputs) -> Iterator[tuple[int, float]]:
         """Yield (units gone, error at the outputs) of a group that is pruned alone."""
         order = ranking(values)
-        for width in dict.fromkeys(max(round(len(values) * part), 1) for part in self.parts):
-            changed = self._pruned(group, order[:width].tolist()) if values[order[width:]].sum() > LEAST else {}
+        widths = dict.fromkeys(max(round(len(values) * part), 1) for part in self.parts)
+        telling = [width for width in widths if values[order[width:]].sum() > LEAST]
+        for width, changed in zip(telling, self._pruned(group, order, telling), strict=True):
             if changed:
-                yield len(values) - width, relative_error(before, self._outputs(changed))
+                yield len(values) - width, relative_error(before, running.outputs(changed))
 
-    def _pruned(self, group: str, keep: list[int]) -> dict[str, Array]:
-        """Return what the model stores when one group alone is pruned and its consumers are fitted."""
+    def _pruned(self, group: str, order: IntArray, widths: Sequence[int]) -> list[dict[str, Array]]:
+        """Return what the model stores when one group alone is pruned to each width and its consumers are fitted."""
         sizes = {g.id: g.size for g in self.groups.groups}
-        plan = Plan({group: tuple(sorted(keep))}, sizes, self.groups.fingerprint)
-        cuts = list(cuts_of(self.graph, self.groups, kept_by(self.groups, plan)))
-        values = fit_all(cuts, self.moments_of, self.fitter).values
-        return {**values, **masked(cuts, self.graph, values)}
+        levels = []
+        for width in widths:
+            plan = Plan({group: tuple(sorted(order[:width].tolist()))}, sizes, self.groups.fingerprint)
+            levels.append(list(cuts_of(self.graph, self.groups, kept_by(self.groups, plan), self._consumers)))
+        return fitted(levels, self.graph, self.moments_of, self.ridge)
 
-    def _outputs(self, values: Mapping[str, Array]) -> list[list[Array]]:
-        """Return the outputs that are numbers, batch by batch."""
-        model = network(self.graph)
-        model.set(values)
-        names = [n for n in self.graph.outputs if self.graph.tensors[n].dtype.startswith("float")]
-        return list(fetch(model, names, self.samples).values())
+    @cached_property
+    def _consumers(self) -> tuple[Consumer, ...]:
+        return tuple(consumers_of(self.graph, self.groups))
 
 
 def along(scores: FloatArray, seen: Sequence[tuple[int, float]], usual: float) -> FloatArray:

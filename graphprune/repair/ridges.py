@@ -34,6 +34,7 @@ def best_ridge(
         for fitted, judge in ((one, other), (other, one)):
             problem = Problem(fitted, gone)
             for k, ridge in enumerate(ridges):
-                fit = problem.fit(ridge)
-                errors[k] += elsewhere(judge, fit.weights, fit.shift)
+                weights = problem.at(ridge, rough=True)
+                shift = fitted.shift(weights) if fitted.centred else np.zeros(len(weights))
+                errors[k] += elsewhere(judge, weights, shift)
     return ridges[int(errors.argmin())]

@@ -2,7 +2,8 @@
 
 Consumers are taken in the order of the graph. What each is fed by the pruned network, whose earlier consumers are
 repaired already, is set against what it gave in the original one: so every fit sees, and mends, the errors of those
-before it (He et al. 2017, ThiNet; methods.md 6.7 to 6.9). The original and the pruned network run once each.
+before it (He et al. 2017, ThiNet; methods.md 6.7 to 6.9). Layers that lose nothing are fitted as well where they stand
+behind such errors. The original and the pruned network run once each.
 """
 
 from __future__ import annotations
@@ -26,23 +27,27 @@ from ..statistics.moments import Cross
 from ..statistics.settings import Settings
 from ..statistics.skips import skips_of
 from .apply import Cut, Fitter, Outcome, cuts_of, fit_all, masked, not_fitted, record
+from .before import Before, rows_for
+from .behind import behind, inside
 from .bias import with_biases
 from .fit import compensated, least_squares
 from .halves import LEAST
 from .layer import Layer, Targets
+from .restored import restoring
 from .ridges import best_ridge
 from .samples import opened
 
 if TYPE_CHECKING:
     from ..data import Samples
     from ..plan import Plan
+    from ..scores import FloatArray
+    from ..statistics.sequential import Pair
+    from ..statistics.targets import Targets as Outputs
     from ..statistics.windows import Rows
 
 How = Literal["least-squares", "bias", "obs"]
-FEWEST, MOST = 8192, 65536
-"""Rows of a consumer over all samples, at least and at most: MobileNetV2 misses 15% less of its logits with more."""
-TARGETS = 1 << 30
-"""Bytes of what the original's consumers put out that decide between the two."""
+JUDGES = 128
+"""Outputs of a layer by which its ridge is chosen at most."""
 
 
 @dataclass(frozen=True)
@@ -64,16 +69,18 @@ class Repaired:
 
 def repair(
     graph: Graph, groups: Groups, plan: Plan, samples: Any = None, *, how: How = "least-squares", ridge: float = 1e-2,
-    seed: int = 0, count: int = 256, original: Graph | None = None,
+    seed: int = 0, count: int = 256, original: Graph | None = None, before: Before | None = None,
 ) -> Repaired:  # fmt: skip
     """Fit the consumers of a plan's units to what the model gave before, on samples without labels.
 
     ``samples`` are samples, or what ``graphprune.data.open_samples`` opens, or None for made ones; the first ``count``
     are taken. ``how="least-squares"`` fits weights and biases, with at least ``ridge`` times the mean second moment
-    towards the old ones (as much as makes fits to half of the samples hold on the other half), "bias" only the biases;
+    towards the old ones (as much as makes fits to half of the samples hold on the other half), and scales outputs that
+    others read to their old variance; layers that lose nothing are fitted where they read errors. "bias": only biases.
     "obs" fits weights by the moments of the unpruned model alone, which is optimal brain surgeon, and runs the model
     once instead of twice. ``original`` is the model that is to be approached, where ``graph`` was changed since (its
-    units reweighed, say): it must have the same nodes. ``seed`` chooses the rows that are looked at.
+    units reweighed, say): it must have the same nodes. ``seed`` chooses the rows that are looked at. ``before`` is what
+    a method kept of its run of this graph on these samples, which is then not run again.
 
     Raises UsageError for samples and options that do not fit, PlanError for another model's plan, ModelError for a
     model that does not run on the samples.
@@ -89,21 +96,22 @@ def repair(
     data, notes = opened(graph, samples, None, count, seed)
     if not cuts:
         return Repaired(graph, (*notes, "nothing is to be repaired: no weight loses columns"), {}, {})
-    settings = Settings(seed=seed, rows=_rows(cuts))
+    if before is not None and not (original is None and before.is_of(graph, data, seed)):
+        before = None
+    settings = Settings(seed=seed, rows=_rows(cuts)) if before is None else before.settings
     if how == "obs":
         outcome = _at_once(base, groups, cuts, data, settings, partial(least_squares, ridge=ridge))
     elif how == "bias":
-        outcome = _in_stages(base, cuts, data, settings, None, original, groups)
+        outcome = _in_stages(base, cuts, data, settings, None, original, groups, before)
     else:
-        outcome = _in_stages(base, cuts, data, settings, ridge, original, groups)
+        outcome = _in_stages(base, cuts, data, settings, ridge, original, groups, before)
     made = with_values(base, outcome.values) if outcome.values else graph
     return Repaired(made, (*notes, *_notes(outcome, len(data))), outcome.before, outcome.after, outcome.left)
 
 
 def _rows(cuts: Sequence[Cut]) -> int:
     """Return how many rows of each consumer are looked at: many, where what they are to give takes little room."""
-    outputs = sum(c.consumer.blocks * c.consumer.outputs for c in cuts if not c.consumer.refusal)
-    return min(max(TARGETS // (4 * max(outputs, 1)), FEWEST), MOST)
+    return rows_for([c.consumer for c in cuts])
 
 
 def _at_once(
@@ -117,7 +125,7 @@ def _at_once(
 
 def _in_stages(
     graph: Graph, cuts: Sequence[Cut], data: Samples, settings: Settings, ridge: float | None, original: Graph | None,
-    groups: Groups,
+    groups: Groups, before: Before | None = None,
 ) -> Outcome:  # fmt: skip
     """Fit consumers one after the other: weights with at least this ridge, or only biases where it is None."""
     from ..statistics.sequential import Pair, sequential
@@ -125,24 +133,42 @@ def _in_stages(
     outcome = Outcome()
     outcome.left.update({c.consumer.parameter: c.consumer.refusal for c in cuts if c.consumer.refusal})
     dense = {c.node: c for c in consumers_of(original, couple_like(groups, original))} if original is not None else {}
-    fitted = {c.consumer.node: c for c in cuts if not c.consumer.refusal}
-    skips = _skips(cuts, original)
+    enough = ridge is not None and len(data) >= LEAST * (data.fixed_batch or 1)
+    every = list(consumers_of(graph, groups)) if enough else []
+    more, inner = list(behind(graph, every, cuts)), inside(graph, every)
+    fitted = {c.consumer.node: c for c in (*cuts, *more) if not c.consumer.refusal}
+    skips = _skips([*cuts, *more], original)
     pairs = [
         Pair(dense.get(node, c.consumer), c.consumer, columns=_seen(c), skip=skips.get(node))
         for node, c in fitted.items()
     ]
-    parts = 2 if ridge is not None and len(data) >= LEAST * (data.fixed_batch or 1) else 1
-    for stage in sequential(pairs, data, settings, values=masked(cuts, graph), parts=parts):
+    if not pairs:
+        return outcome
+    kept = before is not None and before.serves(pairs)
+    targets = before.targets if kept and before else _targets(pairs, data, settings)
+    for stage in sequential(pairs, data, settings, targets, masked(cuts, graph), 2 if enough else 1):
         for pair in stage.pairs:
             cut, cross = fitted[pair.pruned.node], stage.cross(pair)
             reason = not_fitted(cut, cross.x)
             if reason:
                 outcome.left[cut.consumer.parameter] = reason
                 continue
-            made = record(outcome, cut, list(_layers(cut, cross)), _fitter(cut, stage.parts(pair), ridge))
+            fitter = _fitter(cut, stage.parts(pair), ridge)
+            if pair.pruned.node in inner and cut.removed.any():
+                fitter = restoring(fitter)
+            layers = _layers(cut, cross, targets.variance(pair.dense))
+            made = record(outcome, cut, list(layers), fitter)
             if made:
                 stage.set(made)
     return outcome
+
+
+def _targets(pairs: Sequence[Pair], data: Samples, settings: Settings) -> Outputs:
+    """Run the original for what its consumers put out."""
+    from ..statistics.collect import targets_of
+
+    skips = {p.dense.node: p.skip for p in pairs if p.skip is not None}
+    return targets_of([p.dense for p in pairs], data, settings, skips)
 
 
 def _fitter(cut: Cut, parts: Sequence[Cross], least: float | None) -> Fitter:
@@ -151,10 +177,20 @@ def _fitter(cut: Cut, parts: Sequence[Cross], least: float | None) -> Fitter:
         return compensated
     if len(parts) < 2:
         return partial(least_squares, ridge=least)
-    first, second = (list(_layers(cut, part)) for part in parts)
+    first, second = ([_thinned(layer) for layer in _layers(cut, part)] for part in parts)
     whole = cut.removed.reshape(cut.consumer.blocks, cut.consumer.width)
     removed = list(whole) if _seen(cut) is None else [np.zeros(first[0].weights.shape[1], np.bool_)]
-    return partial(least_squares, ridge=best_ridge(first, second, removed, least))
+    return partial(least_squares, ridge=best_ridge(first, second, removed, least), validate=False)
+
+
+def _thinned(layer: Layer) -> Layer:
+    """Return a layer with at most ``JUDGES`` of its outputs, evenly spread: a ridge holds for all or for none."""
+    targets, every = layer.targets, len(layer.weights)
+    if every <= JUDGES or targets is None:
+        return layer
+    some = np.arange(JUDGES) * every // JUDGES
+    fewer = Targets(targets.cross[some], targets.mean[some], targets.second[some])
+    return replace(layer, weights=layer.weights[some], targets=fewer)
 
 
 def _skips(cuts: Sequence[Cut], original: Graph | None) -> dict[int, Rows]:
@@ -170,16 +206,20 @@ def _seen(cut: Cut) -> IntArray | None:
     return np.flatnonzero(~cut.removed) if cut.consumer.blocks == 1 else None
 
 
-def _layers(cut: Cut, cross: Cross) -> Iterator[Layer]:
-    """Yield the blocks of a consumer, of the columns that are looked at, with targets of the original network."""
+def _layers(cut: Cut, cross: Cross, own: FloatArray | None = None) -> Iterator[Layer]:
+    """Yield the blocks of a consumer, of the columns that are looked at, with targets of the original network.
+
+    ``own`` is the variance of what it gave there, shape (blocks * outputs,), where that is not the targets'.
+    """
     consumer, seen = cut.consumer, _seen(cut)
     mean, second = cross.mean, cross.second
     energy = cross.variance + np.square(mean)
+    alone = (cross.variance if own is None else own).reshape(mean.shape)
     for b, whole in enumerate(consumer.stacked()):
         weights = whole if seen is None else whole[:, seen]
         block = cross.x.block(b)
         none = np.full(weights.shape[1], -1, np.int64)
-        wanted = Targets(second[b], mean[b], energy[b])
+        wanted = Targets(second[b], mean[b], energy[b], alone[b])
         yield Layer(weights, block.second[0], block.mean, none, 0, consumer.bias is not None, wanted, block.rows)
 
 

@@ -9,17 +9,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ..groups import IntArray
 from ..scores import FloatArray
 from .elimination import Removal
-from .fit import least_squares
 from .layer import Layer
+from .nested import Nested, missed, sketched
 
 LEVELS = 6
 """Widths at which errors are taken, besides none and all."""
 ENOUGH = 16
 """Rows a column from which on the halves would say the same: such layers are believed at once."""
+
+
+def few(layers: Sequence[Layer], parts: int = 1) -> bool:
+    """Tell whether a part of the layers' rows, one of ``parts``, is too small to believe what is fitted on it."""
+    return any(layer.rows < parts * ENOUGH * layer.weights.shape[1] for layer in layers)
 
 
 def validated(
@@ -28,19 +33,17 @@ def validated(
     """Return the same order with increments that add up, at ``LEVELS`` widths, to errors on the other half's rows.
 
     ``halves`` are the group's layers with the moments of one half of the samples and of the other. Where all layers
-    have many rows the removal is returned as it is.
+    have many rows the removal is returned as it is. Of layers with many outputs the errors are those of a few random
+    combinations (``nested.sketched``).
     """
-    if all(layer.rows >= ENOUGH * layer.weights.shape[1] for half in halves for layer in half):
+    if not any(few(half) for half in halves):
         return removal
     units = len(removal.order)
     counts = sorted({round(units * k / (LEVELS + 1)) for k in range(1, LEVELS + 1)} - {0, units})
-    first, second = halves
-    totals = [0.0]
-    for count in counts:
-        gone = removal.order[:count]
-        pairs = zip(factors, first, second, strict=True)
-        errors = [factor * 0.5 * (_crossed(a, b, gone, ridge) + _crossed(b, a, gone, ridge)) for factor, a, b in pairs]
-        totals.append(max(float(np.sum(errors)), totals[-1]))
+    errors = np.zeros(len(counts))
+    for factor, first, second in zip(factors, *halves, strict=True):
+        errors += factor * _crossed(removal.order, counts, first, second, ridge)
+    totals = [0.0, *np.maximum.accumulate(errors).tolist()]
     own = np.concatenate([[0.0], np.cumsum(removal.added)])
     return Removal(removal.order, _scaled(removal.added, own, [0, *counts], totals))
 
@@ -59,10 +62,15 @@ def _scaled(added: FloatArray, own: FloatArray, counts: Sequence[int], totals: S
     return result
 
 
-def _crossed(fitted: Layer, other: Layer, gone: NDArray[np.int64], ridge: float) -> float:
-    """Return the energy missed on the other rows by a layer that is fitted on its own."""
-    fit = least_squares(fitted, np.isin(fitted.unit, gone), ridge)
-    return elsewhere(other, fit.weights, fit.shift)
+def _crossed(order: IntArray, counts: Sequence[int], first: Layer, second: Layer, ridge: float) -> FloatArray:
+    """Return the energy missed on one half by a layer that is fitted on the other, both ways, at each of ``counts``."""
+    halves = [Nested(layer, order, ridge) for layer in (first, second)]
+    weights = halves[0].in_order(sketched(first.weights))
+    found = np.zeros(len(counts))
+    for fitted, judge in (halves, halves[::-1]):
+        for k, count in enumerate(counts):
+            found[k] += 0.5 * missed(fitted.change(weights, count), judge, fitted.layer.mean)
+    return found
 
 
 def elsewhere(layer: Layer, weights: FloatArray, shift: FloatArray) -> float:

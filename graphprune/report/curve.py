@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
-from ..errors import UsageError
+from ..errors import UsageError, reason_of
 from .quality import Quality
 from .structure import Structure
 from .typed import typed
@@ -123,7 +123,7 @@ class Curve:
             return typed(cls(**body, points=points, structure=drawn))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             hint = "give a file that graphprune sweep --report wrote"
-            raise UsageError("report-unreadable", f"not a sweep: {error}", where=where, hint=hint) from error
+            raise UsageError("report-unreadable", f"not a sweep: {reason_of(error)}", where=where, hint=hint) from error
 
 
 def _plain(point: Point) -> dict[str, Any]:

@@ -80,11 +80,16 @@ def warnings(quality: Quality | None) -> tuple[str, ...]:
         return ()
     if main.relative is None:
         return (f"the pruned model's {main.name} holds values that are no numbers on the samples held out: {hint}",)
-    if main.top1 is not None and main.top1 < FEW:
+    if main.top1 is not None and main.top1 < FEW and not _no_worse(quality):
         return (f"{100 * (1 - main.top1):.1f}% of the samples held out get another first class: {hint}",)
     if main.top1 is None and main.relative > FAR:
         return (f"{main.name} is off by {100 * main.relative:.0f}% on the samples held out: {hint}",)
     return ()
+
+
+def _no_worse(quality: Quality | None) -> bool:
+    """Tell whether labels are met as often as by the original: then other answers are no loss (it was trained)."""
+    return quality is not None and quality.accuracy is not None and quality.accuracy[1] >= quality.accuracy[0]
 
 
 def _number(value: float | None) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import UsageError
+from ..errors import UsageError, reason_of
 from .latency import LatencyReport
 from .quality import Quality
 from .structure import Structure
@@ -136,9 +136,10 @@ class Report:
             if body.pop("schema") != SCHEMA:
                 raise UsageError("report-schema", f"this is not a {SCHEMA!r} file", where=where, hint="make it again")
             return typed(cls(**(body | _parts(body))))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             hint = "give a file that --report wrote"
-            raise UsageError("report-unreadable", f"not a report: {error}", where=where, hint=hint) from error
+            words = f"not a report: {reason_of(error)}"
+            raise UsageError("report-unreadable", words, where=where, hint=hint) from error
 
     @classmethod
     def load(cls, path: str | Path) -> Report:
@@ -147,7 +148,8 @@ class Report:
             text = Path(path).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             hint = "give a file that --report wrote"
-            raise UsageError("report-unreadable", f"cannot read it: {error}", where=str(path), hint=hint) from error
+            words = f"cannot read it: {reason_of(error)}"
+            raise UsageError("report-unreadable", words, where=str(path), hint=hint) from error
         return cls.from_json(text, where=str(path))
 
     def _repr_html_(self) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import IO, TYPE_CHECKING, cast
 
 from . import latency, quality
+from .method import told
 from .report import Agreement, Report
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ def in_words(report: Report, *, verbose: bool = False) -> Iterator[Table | Text 
         yield latency.in_words(report.latency)
     if verbose and report.groups:
         yield widths_table(report)
+    yield from _told(report) if verbose else ()
     yield from frozen_lines([(f.tensor, f.axis, f.reason) for f in report.frozen], verbose=verbose)
     yield from (Text(f"note: {note}") for note in report.notes)
     yield from (Text(f"warning: {warning}", style="yellow") for warning in report.warnings)
@@ -99,6 +101,16 @@ def widths_table(report: Report) -> Table:
     for group in report.groups:
         table.add_row(group.id, group.kind, str(group.size), str(len(group.kept)))
     return table
+
+
+def _told(report: Report) -> Iterator[Table | str]:
+    """Yield what the method tells of groups."""
+    for one in told(report.method or "", report.details):
+        table = plain_table(*one.headings)
+        for row in one.rows:
+            table.add_row(*row)
+        yield f"{one.caption}. {one.meaning}"
+        yield table
 
 
 def frozen_lines(frozen: Sequence[tuple[str, int, str]], *, verbose: bool = False) -> list[str]:

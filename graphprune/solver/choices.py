@@ -27,19 +27,21 @@ def ranking(scores: FloatArray) -> IntArray:
     return np.argsort(-scores, kind="stable")
 
 
-def losses(ranked: FloatArray, objective: Objective) -> FloatArray:
+def losses(ranked: FloatArray, objective: Objective, *, may_vanish: bool = False) -> FloatArray:
     """Loss of keeping the best 0, 1, ... all units, shape (units + 1,), given the scores from the best to the worst.
 
     As Scores describes; for "retained" negative scores count as zero, and a group without any mass loses nothing at
-    any width.
+    any width. There, keeping nothing is a loss without bound, and so no choice, unless groups ``may_vanish``: nothing
+    then counts as half of the best unit.
     """
     if objective == "sum":
         return np.append(np.cumsum(ranked[::-1])[::-1], 0.0)
     mass, table = np.maximum(ranked, 0.0), np.zeros(len(ranked) + 1)
     if mass.any():
         kept = np.cumsum(mass / mass[0])
-        table[0] = np.inf
-        np.subtract(0.0, np.sqrt(len(mass)) * np.log(kept / kept[-1]), out=table[1:])
+        kept = np.append(0.5 if may_vanish else 0.0, kept)
+        with np.errstate(divide="ignore"):
+            table = 0.0 - np.sqrt(len(mass)) * np.log(kept / kept[-1])
     return table
 
 

@@ -54,6 +54,11 @@ class Readings:
         """Whether there are no readings but the widths."""
         return len(self.group) == len(self.sizes)
 
+    @property
+    def stepped(self) -> bool:
+        """Whether some are gauges, with steps where kernels have them; powers of widths have none."""
+        return bool((self.power == 0).any())
+
     def values(self, widths: NDArray[np.generic]) -> FloatArray:
         """Return what all readings show, shape (..., readings), at whole widths of shape (..., groups)."""
         widths = np.asarray(widths)

@@ -124,10 +124,26 @@ def few(choices: Choices) -> bool:
 
 def enumerate_all(limits: Limits, choices: Choices) -> FloatArray:
     """Return the widths of least loss within the limits among all combinations, shape (groups,)."""
-    rank = np.stack(np.unravel_index(np.arange(int(np.prod(choices.count))), tuple(choices.count)), axis=1)
-    widths = choices.width[choices.start + rank]
-    loss = choices.loss[choices.start + rank].sum(axis=1)
+    widths, loss = _combinations(choices)
     return np.asarray(widths[np.where(limits.holds(widths), loss, np.inf).argmin()])
+
+
+def closer(limits: Limits, choices: Choices, loss: float, part: float) -> FloatArray | None:
+    """Look through few combinations for the best that use ``part`` of a limit, where widths of this loss do not.
+
+    None where there are too many, none, or only such as lose more than using the limit is worth.
+    """
+    if not few(choices):
+        return None
+    widths, losses = _combinations(choices)
+    good = limits.holds(widths) & (limits.used(widths) >= part) & (losses <= (1 + WORTH) * loss)
+    return np.asarray(widths[np.where(good, losses, np.inf).argmin()]) if good.any() else None
+
+
+def _combinations(choices: Choices) -> tuple[FloatArray, FloatArray]:
+    """Return all combinations of widths, shape (combinations, groups), and the loss of each."""
+    rank = np.stack(np.unravel_index(np.arange(int(np.prod(choices.count))), tuple(choices.count)), axis=1)
+    return choices.width[choices.start + rank], choices.loss[choices.start + rank].sum(axis=1)
 
 
 def search(limits: Limits, choices: Choices) -> tuple[FloatArray, FloatArray]:

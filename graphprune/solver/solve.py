@@ -18,9 +18,9 @@ from .allocation import Allocation, allocate
 from .branching import Effort
 from .choices import Choices, losses, ranking
 from .limits import Limits
-from .proof import effort_of, proved
+from .proof import effort_of, loss_of, proved
 from .rules import Multiple, Rules
-from .search import search, stretch, use_up
+from .search import closer, search, stretch, use_up
 from .unreachable import unreachable
 
 PART = 0.98
@@ -31,7 +31,7 @@ PART = 0.98
 def solve(
     groups: Groups,
     scores: Scores,
-    budget: Budget,
+    budget: Budget | float | str,
     *,
     min_width: int = 1,
     multiple: Multiple = "auto",
@@ -41,6 +41,8 @@ def solve(
     clock: Callable[[], float] = time.monotonic,
 ) -> Plan:
     """Choose the units every group keeps: least loss, as ``scores.objective`` says, within all limits of the budget.
+
+    The budget may be what ``Budget.parse`` reads: 0.5 of the MACs, or ``"macs=0.5,params=0.6"``.
 
     Every group keeps its best units by score, ties going to the lower ordinal, at least ``min_width`` of them (0 lets
     groups vanish that can) and a multiple of ``multiple``, or all. "auto" aligns by size, a mapping by group id (and by
@@ -54,10 +56,13 @@ def solve(
     Raises UsageError for scores that do not fit the groups, for options out of range and for a limit on a latency that
     was not measured, and BudgetError where the budget cannot be reached, with what can.
     """
+    budget = budget if isinstance(budget, Budget) else Budget.parse(budget)
     rules, effort = Rules(min_width, multiple), effort_of(time_limit, clock)
     values = [_scores_of(g, scores) for g in groups.groups]
     orders = [ranking(v) for v in values]
-    tables = [losses(v[order], scores.objective) for v, order in zip(values, orders, strict=True)]
+    tables = [
+        losses(v[order], scores.objective, may_vanish=min_width == 0) for v, order in zip(values, orders, strict=True)
+    ]
     if "latency" in budget.to_dict():
         groups.costs.measured(groups.sizes)
     asked = budget.limits(groups.costs.full)
@@ -134,8 +139,15 @@ def _used_up(
         if limits.used(widths) >= PART:
             return widths, choices
     choices = rules.choices(groups, tables, steps[-1])
-    plain = limits.readings.plain  # steps of kernels leave more over, and may
-    return stretch(limits, choices, widths, price, PART) if plain else widths, choices
+    if limits.readings.stepped:  # steps of kernels leave more over, and may
+        return widths, choices
+    widths = stretch(limits, choices, widths, price, PART)
+    loss = loss_of(choices, widths)
+    for step in steps if limits.used(widths) < PART else ():
+        found = closer(limits, finer := rules.choices(groups, tables, step), loss, PART)
+        if found is not None:
+            return found, finer
+    return widths, choices
 
 
 def _scores_of(group: Group, scores: Scores) -> FloatArray:

@@ -44,19 +44,20 @@ def unreachable(groups: Groups, rules: Rules, least: FloatArray, asked: Mapping[
 
 
 def _advice(groups: Groups, rules: Rules, enough: list[str]) -> str:
-    """Say what makes a budget reachable, the options that are already open left out."""
-    ways = [f"a higher budget, such as {','.join(enough)}"]
+    """Say what makes a budget reachable; what is open already, or would change nothing, is left out."""
+    all_of_it = any(limit.endswith("=1") for limit in enough)
+    ways = [] if all_of_it else [f"a higher budget, such as {','.join(enough)}"]
     if rules.min_width > 1:
         ways.append("a smaller --min-width")
     if isinstance(rules.multiple, int) and rules.multiple > 1:
         ways.append("a smaller --multiple")
-    if not groups.allow_inexact:
+    if not groups.allow_inexact and (groups.layout is None or groups.layout.facts.inexact):
         ways.append("--allow-inexact, which prunes across normalisation too")
     if groups.keep:
         ways.append("fewer --keep patterns")
     if groups.prune:
         ways.append("more kinds by --prune")
-    return "try " + ", or ".join(ways)
+    return "try " + ", or ".join(ways) if ways else "graphprune inspect MODEL says what is not pruned, and why"
 
 
 def _part(value: float, full: float) -> str:

@@ -36,14 +36,15 @@ SAMPLES = 8
 def collect(
     graph: Graph, groups: Groups, data: Any, settings: Settings | None = None, *,
     consumers: Sequence[Consumer] | None = None, preprocess: Any = None, shard: tuple[int, int] = (0, 1),
-    targets: bool = False, skips: Skips | None = None,
+    targets: bool | Targets = False, skips: Skips | None = None, target_rows: int | None = None,
 ) -> Statistics:  # fmt: skip
     """Return the moments of what consumers read on samples.
 
     ``data`` is anything that ``open_samples`` takes, Samples, or Surrogates. ``consumers`` are those to look at
     (default: all). ``shard`` (k, n) takes the k-th of n parts of the samples, k from 0; the parts' statistics add up to
     those of all, to rounding of float64 as long as there are no more parts than chunks. With ``targets``, what the
-    consumers put out is kept for ``sequential``, with what is added to it where ``skips`` says so.
+    consumers put out is kept for ``sequential``, with what is added to it where ``skips`` says so: for as many rows of
+    a sample as moments are taken of, or ``target_rows``. Targets that are given get them added.
 
     Memory: a float64 matrix of blocks * width^2 for every distinct input of a consumer (``Settings.memory`` at most,
     in blocks no narrower than 64), one batch's tensors and the rows of some, and ``Settings.room`` of targets; nothing
@@ -55,7 +56,8 @@ def collect(
     running = network(graph, settings.provider, settings.device)
     samples, notes = opened_samples(data, running.specs, preprocess)
     parts = shares(samples, settings, shard, _bytes_a_sample(graph, looked_at))
-    passing = _Pass(looked_at, settings, len(samples), Targets(Store(settings.room)) if targets else None, skips)
+    kept = Targets(Store(settings.room)) if targets is True else targets or None
+    passing = _Pass(looked_at, settings, len(samples), kept, skips, target_rows)
     fetch = running.fetching(passing.names)
     for first, last, size in parts if looked_at else ():
         for start, feeds, count in batches(samples, size, first, last):
@@ -139,12 +141,13 @@ class _Pass:
 
     def __init__(
         self, consumers: Sequence[Consumer], settings: Settings, samples: int, targets: Targets | None,
-        skips: Skips | None = None,
+        skips: Skips | None = None, target_rows: int | None = None,
     ) -> None:  # fmt: skip
         self.settings, self.targets = settings, targets
         self.skips = skips if skips is not None and targets is not None else {}
         self.names = names_of([*(c.tensor for c in consumers), *(rows.tensor for rows in self.skips.values())])
         self.wanted = settings.per_sample(samples)
+        self.wanted_targets = self.wanted if target_rows is None else target_rows
         self.readers: dict[str, _Reader] = {}
         for consumer in consumers:
             self._include(consumer)
@@ -167,18 +170,22 @@ class _Pass:
         for reader in self.readers.values():
             values = tensors[reader.rows.tensor]
             rows = reader.rows.read(values, start, count, self.wanted, self.settings.seed)
-            for consumer in reader.consumers if self.targets is not None else ():
-                assert self.targets is not None
-                plus = self._plus(consumer, tensors, start, count, len(rows))
-                self.targets.add(consumer, start, rows, reader.weights[consumer.node], plus)
+            if self.targets is not None:
+                same = self.wanted_targets == self.wanted
+                seen = rows if same else reader.rows.read(values, start, count, self.wanted_targets, self.settings.seed)
+                self._keep(self.targets, reader, seen, tensors, start, count)
             reader.total.add(rows)
 
-    def _plus(self, consumer: Consumer, tensors: Feeds, start: int, count: int, rows: int) -> Any:
-        """Return what is added to a consumer's outputs of a batch."""
-        skip = self.skips.get(consumer.node)
-        if skip is None:
-            return 0.0
-        return read_skip(skip, tensors[skip.tensor], start, count, self.wanted, self.settings.seed, rows=rows)
+    def _keep(self, targets: Targets, reader: _Reader, rows: Any, tensors: Feeds, start: int, count: int) -> None:
+        """Keep what consumers make of rows, with what is added to it."""
+        for consumer in reader.consumers:
+            skip = self.skips.get(consumer.node)
+            plus: Any = 0.0
+            if skip is not None:
+                arm = tensors[skip.tensor]
+                seed = self.settings.seed
+                plus = read_skip(skip, arm, start, count, self.wanted_targets, seed, rows=len(rows))
+            targets.add(consumer, start, rows, reader.weights[consumer.node], plus)
 
     def flush(self) -> None:
         """End a chunk."""
@@ -211,14 +218,18 @@ def accumulator(
 
 
 def targets_of(
-    consumers: Sequence[Consumer], samples: Samples, settings: Settings, skips: Skips | None = None
-) -> Targets:
-    """Return what consumers of one graph put out on samples, for ``sequential``; the model runs once."""
+    consumers: Sequence[Consumer], samples: Samples, settings: Settings, skips: Skips | None = None, *,
+    first: int = 0, into: Targets | None = None,
+) -> Targets:  # fmt: skip
+    """Return what consumers of one graph put out on samples, for ``sequential``; the model runs once.
+
+    Of samples from number ``first`` on; added to ``into`` where that is given.
+    """
     graph = consumers[0].stored.graph
-    kept = Targets(Store(settings.room))
+    kept = Targets(Store(settings.room)) if into is None else into
     passing = _Pass(consumers, replace(settings, kind="diagonal"), len(samples), kept, skips)
     fetch = network(graph, settings.provider, settings.device).fetching(passing.names)
-    for first, last, size in shares(samples, settings, (0, 1), _bytes_a_sample(graph, consumers)):
-        for start, feeds, count in batches(samples, size, first, last):
+    for begin, end, size in shares(samples, settings, (0, 1), _bytes_a_sample(graph, consumers)):
+        for start, feeds, count in batches(samples, size, max(begin, first), end):
             passing.add(fetch(feeds), start, count)
     return kept

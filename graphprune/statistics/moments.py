@@ -49,6 +49,12 @@ class Moments:
         return np.diagonal(self.scatter, axis1=1, axis2=2).ravel() / max(self.rows, 1)
 
     @property
+    def diagonal(self) -> Moments:
+        """The same with every column a block of its own: means and variances alone."""
+        own = np.diagonal(self.scatter, axis1=1, axis2=2).reshape(-1, 1, 1)
+        return Moments(self.rows, self.mean, own)
+
+    @property
     def rank_deficient(self) -> bool:
         """Whether there are too few rows for the covariances to have full rank."""
         return bool(self.rows <= self.scatter.shape[1])

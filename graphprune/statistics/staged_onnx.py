@@ -11,12 +11,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
-from onnx import helper, numpy_helper
 
-from ..frontends.files.mapped import is_mapped
 from ..graph import Array, Graph
+from .fragments import RANDOM, Fragments
 from .running import Fetch, names_of, opened
 from .settings import Settings
 from .staged import Level, Span, feeds_of, refuse_read
@@ -24,8 +22,6 @@ from .targets import Store
 
 if TYPE_CHECKING:
     from ..data import Samples
-
-RANDOM = frozenset({"RandomNormal", "RandomUniform", "Bernoulli", "Multinomial"})
 
 
 class StagedOnnx:
@@ -95,47 +91,12 @@ class StagedOnnx:
         made = self.parts.made(number)
         if not made:
             return None, [], []
-        model = onnx.ModelProto()
-        source = self.graph.source.model
-        model.ir_version, model.graph.name = source.ir_version, f"stage {number}"
-        model.opset_import.extend(source.opset_import)
-        model.functions.extend(source.functions)
-        given: list[str] = []
-        inner = {name for k in part for name in source.graph.node[k].output}
-        for k in part:
-            node = source.graph.node[k]
-            if not self._is_replaced(node):
-                model.graph.node.append(node)
+        inner = {name for k in part for name in self.graph.source.model.graph.node[k].output}
         read = names_of(name for k in part for name in self.parts.reads[k])
-        for name in read:
-            if name in self.parts.stored or name in self.values:
-                self._store(model, name)
-            elif name not in inner and name in self.parts.last_use:
-                given.append(name)
-        model.graph.input.extend(self._described(name) for name in given)
-        model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in made)
-        return opened(model, made, self.settings.provider), given, made
-
-    def _is_replaced(self, node: onnx.NodeProto) -> bool:
-        """Tell whether a node is a Constant whose value has been set."""
-        return node.op_type == "Constant" and node.output[0] in self.values
-
-    def _store(self, model: onnx.ModelProto, name: str) -> None:
-        if name in self.values:
-            model.graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(self.values[name]), name))
-            return
-        held = self.parts.stored[name]
-        if isinstance(held, onnx.SparseTensorProto):
-            model.graph.sparse_initializer.append(held)
-        elif held.data_location == onnx.TensorProto.EXTERNAL and not is_mapped(held):
-            model.graph.initializer.append(numpy_helper.from_array(self.graph.parameter(name), name))
-        else:
-            model.graph.initializer.append(held)
-
-    def _described(self, name: str) -> onnx.ValueInfoProto:
-        """Describe a tensor that crosses a border: sizes that differ from batch to batch are left open."""
-        kind = helper.np_dtype_to_tensor_dtype(self.types[name])
-        return helper.make_tensor_value_info(name, kind, list(self.shapes[name]))
+        outside = (n for n in read if n not in inner and n not in self.parts.stored and n not in self.values)
+        given = {n: (self.types[n], self.shapes[n]) for n in outside if n in self.parts.last_use}
+        model = self.parts.fragments.model(part, given, made, self.values)
+        return opened(model, made, self.settings.provider), list(given), made
 
 
 class Parts:
@@ -144,9 +105,8 @@ class Parts:
     def __init__(self, graph: Graph, wanted: Mapping[int, str], also: Mapping[int, str] | None = None) -> None:
         model = graph.source.model
         self._protos, self._wanted, self._also = model.graph.node, wanted, also or {}
-        self.reads = [tuple(dict.fromkeys(_reads(node))) for node in self._protos]
-        self.stored: dict[str, Any] = {t.name: t for t in model.graph.initializer}
-        self.stored.update({t.values.name: t for t in model.graph.sparse_initializer})
+        self.fragments = Fragments.of(graph)
+        self.reads, self.stored = self.fragments.reads, self.fragments.stored
         makers = {name: k for k, node in enumerate(self._protos) for name in node.output}
         self.stops = {makers[graph.nodes[k].outputs[0]]: k for k in wanted}
         self.stages, self.levels = self._staged(graph.inputs)
@@ -218,15 +178,3 @@ class Parts:
     def ending(self, number: int) -> list[str]:
         """Return the tensors that no stage after this one uses."""
         return [name for name, last in self.last_use.items() if last == number]
-
-
-def _reads(node: onnx.NodeProto) -> Iterator[str]:
-    """Yield the tensors that a node reads, those that its bodies take from outside too."""
-    yield from filter(None, node.input)
-    for attribute in node.attribute:
-        for body in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])):
-            inner = {i.name for i in body.input} | {t.name for t in body.initializer}
-            for child in body.node:
-                yield from (name for name in _reads(child) if name not in inner)
-                inner.update(child.output)
-            yield from (o.name for o in body.output if o.name not in inner)

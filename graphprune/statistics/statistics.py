@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import reduce
+from operator import add
 
 import numpy as np
 
@@ -116,30 +118,37 @@ class Statistics:
         notes = tuple(dict.fromkeys((*self.notes, *other.notes)))
         return replace(self, moments=moments, origin=self.origin + other.origin, notes=notes, targets=None)
 
-    def checked(self) -> Statistics:
+    def checked(self, *others: Statistics) -> Statistics:
         """Return the statistics with notes on what they cannot tell, once no shard is missing.
 
-        Raises UsageError where nothing can be told at all: a single row, or inputs that never change.
+        ``others`` are shards that count as well; they are not added up, which would take as much memory again. Raises
+        UsageError where nothing can be told at all: a single row, or inputs that never change.
         """
-        few = min((m.rows for m in self.moments.values()), default=2)
+        origin = reduce(add, (o.origin for o in others), self.origin)
+        widths = [m.scatter.shape[1] for m in self.moments.values()]
+        columns = [reduce(add, (o.moments[k].diagonal for o in others), m.diagonal) for k, m in self.moments.items()]
+        few = min((m.rows for m in columns), default=2)
         if few < 2:
-            words = f"{self.samples} samples give a layer {few} rows: nothing can be told from that"
+            words = f"{origin.samples} samples give a layer {few} rows: nothing can be told from that"
             raise UsageError("data-too-few", words, where="data", hint="give some hundred samples")
-        if self.moments and not any(_varies(m) for m in self.moments.values()):
+        if columns and not any(_varies(m) for m in columns):
             words = "no layer's inputs change from sample to sample"
             raise UsageError("data-constant", words, where="data", hint="give samples that differ")
-        return replace(self, notes=tuple(dict.fromkeys((*self.notes, *self._shortcomings()))))
+        notes = (*self.notes, *(note for o in others for note in o.notes), *self._shortcomings(widths, columns))
+        return replace(self, notes=tuple(dict.fromkeys(notes)))
 
-    def _shortcomings(self) -> Iterable[str]:
-        deficient = sum(m.rank_deficient for m in self.moments.values() if self.kind == "full")
+    def _shortcomings(self, widths: Sequence[int], columns: Sequence[Moments]) -> Iterable[str]:
+        """Say how many layers have too few rows for their widths, and how many inputs that are constant."""
+        pairs = zip(columns, widths, strict=True)
+        deficient = sum(m.rows <= width for m, width in pairs if self.kind == "full")
         if deficient:
             yield (
-                f"{deficient} of {len(self.moments)} layers' inputs have no more rows than columns: what is singular "
+                f"{deficient} of {len(columns)} layers' inputs have no more rows than columns: what is singular "
                 "is held by the ridge alone; more samples (or rows) would tell more"
             )
-        dead = sum(not _varies(m) for m in self.moments.values())
+        dead = sum(not _varies(m) for m in columns)
         if dead:
-            yield f"{dead} of {len(self.moments)} layers' inputs are constant on these samples"
+            yield f"{dead} of {len(columns)} layers' inputs are constant on these samples"
 
 
 def _varies(moments: Moments) -> bool:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ..errors import UsageError
 from ..graph import Array
+from ..scores import FloatArray
 from .consumer import Consumer
 
 Single = NDArray[np.float32]
@@ -75,6 +76,8 @@ class Targets:
     store: Store
     starts: list[int] = field(default_factory=list)
     sizes: list[int] = field(default_factory=list)
+    sums: dict[int, tuple[int, FloatArray, FloatArray]] = field(default_factory=dict)
+    """Of a consumer's node, where something is added: rows, sum and sum of squares of what it puts out by itself."""
 
     def add(self, consumer: Consumer, start: int, rows: Single, weights: Single, plus: Single | float = 0.0) -> None:
         """Keep what a consumer makes of rows as they are read; ``weights`` is what ``reading_weights`` returns.
@@ -87,6 +90,8 @@ class Targets:
         else:
             split = rows.reshape(len(rows), consumer.area, b, -1).transpose(2, 0, 1, 3).reshape(b, len(rows), -1)
             made = np.matmul(split, weights.transpose(0, 2, 1)).transpose(1, 0, 2).reshape(len(rows), b * o)
+        if not isinstance(plus, float):
+            self._sum(consumer.node, made)
         made += plus
         self.store.put((consumer.node, start), made)
 
@@ -101,6 +106,21 @@ class Targets:
             hint = "take targets with the same consumers, samples and settings"
             raise UsageError("targets-missing", words, where=consumer.parameter, hint=hint)
         return self.store.get(key)
+
+    def _sum(self, node: int, made: Single) -> None:
+        rows, total, squares = self.sums.get(node, (0, np.zeros(made.shape[1]), np.zeros(made.shape[1])))
+        total, squares = total + made.sum(0, np.float64), squares + np.einsum("ro,ro->o", made, made, dtype=np.float64)
+        self.sums[node] = (rows + len(made), total, squares)
+
+    def variance(self, consumer: Consumer) -> FloatArray | None:
+        """Return the variance of what a consumer puts out by itself, shape (blocks * outputs,).
+
+        None where nothing is added to it, so that it is that of the targets.
+        """
+        if consumer.node not in self.sums:
+            return None
+        rows, total, squares = self.sums[consumer.node]
+        return np.asarray(np.maximum(squares / rows - np.square(total / rows), 0.0))
 
     def of(self, consumer: Consumer) -> Single:
         """Return all targets of a consumer, shape (rows, blocks * outputs), float32."""

@@ -63,7 +63,10 @@ def imagenet() -> tuple[np.ndarray, ...]:
     """Return foolbox' 20 labelled photographs."""
     from PIL import Image
 
-    folder = Path(str(importlib.import_module("foolbox").__file__)).parent / "data"
+    spec = importlib.util.find_spec("foolbox")  # not imported: that needs packages which its pictures do not
+    if spec is None or spec.origin is None:
+        raise ImportError("labelled photographs: pip install --no-deps foolbox")
+    folder = Path(spec.origin).parent / "data"
     return tuple(np.asarray(Image.open(p).convert("RGB")) for p in sorted(folder.glob("imagenet_*")))
 
 

@@ -17,7 +17,9 @@ import graphprune as gp
 from graphprune.coresets.observe import fetch
 from graphprune.coresets.radius import interval_radii
 from graphprune.coresets.sensitivity import Sensitivity, sensitivities
+from graphprune.coresets.takers import Kernel
 from graphprune.data import open_samples
+from graphprune.folding import batch_norm_folded
 from graphprune.statistics.running import network
 
 TORCH = ["resnet_basic", "efficientnet", "resnext", "vit", "yolo"]
@@ -145,6 +147,57 @@ def test_several_consumers_count_by_the_largest() -> None:
     both = np.concatenate([w["left.weight"], w["right.weight"]])
     assert found.values == pytest.approx(np.abs(both).max(axis=0) * norm)
     assert found.guarantee == "theorem"
+    assert found.outputs == 8, "a bound on all outputs is on those of both"
+
+
+@pytest.mark.parametrize("kernel", ["sum", "max"])
+def test_a_batch_norm_behind_the_sum_is_folded_into_its_weights(kernel: Kernel) -> None:
+    """So that a model whose norms were folded when it was exported is pruned as the one that has them."""
+    net = Net(seed=10)
+    h = net.op("Relu", net.batch_norm(net.conv(net.input("n", 3, 8, 8, name="x"), 3, 6, 3, name="one"), 6))
+    h = net.op("Relu", net.batch_norm(net.conv(h, 6, 9, 3, name="two"), 9, "bn"))
+    model = net.model(net.gemm(net.op("Flatten", net.op("GlobalAveragePool", h)), 9, 4, "head"))
+    w = stored(model)
+    graph, groups = opened(model)
+    found = sensitivities(graph, groups, kernel=kernel)["one"]
+    taken = np.abs(w["two.weight"] * (w["bn.gamma"] / np.sqrt(w["bn.var"] + 1e-5))[:, None, None, None])
+    strength = (taken.sum(axis=(2, 3)) if kernel == "sum" else taken.max(axis=(2, 3))).max(axis=0)
+    (envelope,) = found.envelope.values()
+    assert found.values == pytest.approx(strength * envelope)
+    folded = batch_norm_folded(graph)
+    again = sensitivities(folded, gp.couple(folded), kernel=kernel)
+    for name, one in sensitivities(graph, groups, kernel=kernel).items():
+        assert one.values == pytest.approx(again[name].values, rel=1e-5)
+
+
+def test_a_unit_of_several_channels_is_bounded_by_its_largest() -> None:
+    """Groups of a grouped convolution are units of two channels, which a batch norm scales each in its way."""
+    net = Net(seed=11)
+    h = net.op("Relu", net.batch_norm(net.conv(net.input("n", 6, 4, 4, name="x"), 6, 6, groups=3, name="one"), 6, "bn"))
+    model = net.model(net.conv(h, 6, 4, groups=1, name="two"))
+    w = stored(model)
+    factor = w["bn.gamma"] / np.sqrt(w["bn.var"] + 1e-5)
+    rows = w["one.weight"].reshape(6, -1) * factor[:, None]
+    bias = (w["one.bias"] - w["bn.mean"]) * factor + w["bn.beta"]
+    norm = np.linalg.norm(np.concatenate([rows, bias[:, None]], axis=1), axis=1)
+    compared = 0
+    for one in sensitivities(*opened(model)).values():
+        for taker in one.consumers:
+            for channel, unit in enumerate(taker.factor.index.tolist()):
+                assert norm[channel] <= one.envelope[taker.tensor][unit] * (1 + 1e-6)
+                compared += len(taker.factor.index) > taker.units
+        assert one.guarantee == "bounded"
+    assert compared == 6
+
+
+def test_a_module_is_ranked_as_it_is_with_its_norms_folded() -> None:
+    module, args = made("resnet_basic")
+    graph, groups = opened(module, *args)
+    folded = batch_norm_folded(graph)
+    assert folded is not graph
+    again = sensitivities(folded, gp.couple(folded))
+    for group, one in sensitivities(graph, groups).items():
+        assert one.values == pytest.approx(again[group].values, rel=1e-5)
 
 
 @pytest.mark.parametrize(

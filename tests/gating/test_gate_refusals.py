@@ -10,6 +10,7 @@ import torch
 from gate_learning import labelled, learn
 from gated_models import classes, conv_net
 from models import mlp
+from onnx_models import Net
 from torch import nn
 
 from graphprune.errors import ModelError, UsageError
@@ -65,6 +66,16 @@ def test_a_model_without_groups_has_nothing_to_gate() -> None:
     net = nn.Linear(16, 10)
     with pytest.raises(ModelError) as caught:
         learn(net, {"input": labelled(32)["x"]}, torch.zeros(2, 16))
+    assert caught.value.code == "nothing-to-gate"
+
+
+def test_a_model_that_no_gate_can_serve_says_why() -> None:
+    """Both operands are stored: their product has no samples that noise could differ by."""
+    net = Net()
+    x = net.input("N", 16, name="x")
+    made = net.op("MatMul", net.weight(16, 5, name="left"), net.weight(5, 10, name="right"), name="made")
+    with pytest.raises(ModelError, match="no axis of samples") as caught:
+        learn(net.model(net.op("MatMul", x, made, name="out")), {"x": labelled(32)["x"]})
     assert caught.value.code == "nothing-to-gate"
 
 

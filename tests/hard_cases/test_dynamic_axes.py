@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import pytest
 from checks import check_equivalence, coupled
-from onnx import TensorProto
+from onnx import TensorProto, numpy_helper
 from onnx_models import Net
 from test_runtime_shapes import size, vector
 
@@ -95,3 +95,16 @@ def test_the_batch_that_was_traced_does_not_matter(traced: int) -> None:
     case = coupled(net.model(net.linear(y, 128, 2)), {"x": (traced, 3, 4, 4)})
     others = [{"x": (n, 3, 4, 4)} for n in (1, 3)]
     check_equivalence(case.model, {"x": (traced, 3, 4, 4)}, others=others, prunable=bool(len(case.groups)))
+
+
+def test_an_axis_between_constants_that_are_filled_in_stays_dynamic() -> None:
+    """Weights of (2 t, t) and (3, 2 t), made as the model runs: nothing but its size ties 2 t to the input."""
+    net = Net()
+    x = net.linear(net.input("t", 6, name="x"), 6, 8, name="in")
+    t = size(net, x, 0)
+    twice = net.op("Mul", t, net.ints(2))
+    half = numpy_helper.from_array(np.array([0.5], np.float32))
+    y = net.op("MatMul", net.op("ConstantOfShape", vector(net, twice, t), value=half), x)
+    y = net.op("MatMul", net.op("ConstantOfShape", vector(net, 3, twice), value=half), net.op("Cos", y))
+    case = check_equivalence(net.model(net.linear(y, 8, 2, name="out")), {"x": (5, 6)}, others=[{"x": (9, 6)}])
+    assert [g.size for g in case.groups.values()] == [8]

@@ -62,6 +62,16 @@ def test_shuffle_between_grouped_convolutions() -> None:
     assert groups in case.groups_of("stem.weight", 0)
 
 
+def test_a_shuffle_whose_factors_can_be_refined_frees_its_channels() -> None:
+    """3 x 6 shuffled to 6 x 3 and read as 3 x 6: index by index that has no solution, by factors of 6 it has."""
+    net = Net()
+    x = net.conv(net.input(1, 3, 6, 6), 3, 18, name="stem")
+    y = net.conv(shuffled(net, net.conv(x, 18, 18, 1, 3, name="g1"), 18, 3), 18, 6, 1, 3, name="g2")
+    case = check_equivalence(net.model(net.conv(y, 6, 4, name="head")))
+    assert sorted(case.groups[g].size for g in case.groups_of("g1.weight", 0)) == [2, 3, 3]
+    assert sorted(case.groups[g].size for g in case.groups_of("g2.weight", 1)) == [2, 3]
+
+
 def test_a_shuffle_that_the_next_groups_cut_across_freezes() -> None:
     """3 x 4 shuffled to 4 x 3 and read as 3 x 4 again: no factor of one is a factor of the other."""
     net = Net()

@@ -6,9 +6,13 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from checks import check_equivalence, check_plan, coupled, kept_indices
-from onnx import TensorProto
+from checks import check_equivalence, check_plan, coupled, kept_indices, with_zeros
+from onnx import TensorProto, helper, numpy_helper
 from onnx_models import Net, initializer
+
+from graphprune.backends.onnx.rewrite import rewrite
+from graphprune.coupling import kept_parameters
+from graphprune.runtime import session
 
 Store = Callable[[Net, np.ndarray, str], str]
 
@@ -120,3 +124,33 @@ def test_half_precision_weights_all_through() -> None:
     y = net.op("Conv", net.op("Relu", x), net.stored(net.random(4, 8, 1, 1).astype(np.float16), "b"))
     case = check_equivalence(net.model(net.op("Cast", y, to=TensorProto.FLOAT)), tolerance=5e-3)
     assert case.size_of("b", 1) == 8
+
+
+@pytest.mark.parametrize("form", ["initializer", "constant"])
+def test_a_sparse_weight_stays_and_the_rest_prunes(form: str) -> None:
+    """Its sizes count, its axes are frozen: layers behind it are cut as in any other model."""
+    net = Net()
+    array = net.random(6, 10)
+    array[net.rng.random(array.shape) < 0.7] = 0
+    at = np.argwhere(array).astype(np.int64)
+    values = numpy_helper.from_array(array[tuple(at.T)], "sparse")
+    sparse = helper.make_sparse_tensor(values, numpy_helper.from_array(at, "sparse.at"), [6, 10])
+    if form == "initializer":
+        net.stored(array, "sparse")
+    else:
+        net.nodes.append(helper.make_node("Constant", [], ["sparse"], name="stored", sparse_value=sparse))
+    x = net.op("Relu", net.op("MatMul", net.input(2, 6), "sparse"))
+    model = net.model(net.linear(net.op("Relu", net.linear(x, 10, 8, name="a")), 8, 3, name="b"))
+    if form == "initializer":
+        model.graph.initializer.remove(next(t for t in model.graph.initializer if t.name == "sparse"))
+        model.graph.sparse_initializer.append(sparse)
+    case = coupled(model)
+    assert "stored in a sparse form" in case.why_frozen("a.weight", 0)
+    assert case.size_of("b.weight", 0) == 8
+    assert case.groups.costs.full["macs"] == 2 * (6 * 10 + 10 * 8 + 8 * 3)
+    plan = case.plan(**{case.group_of("b.weight", 0): (2, 5)})
+    small = rewrite(case.graph, plan)
+    x = {model.graph.input[0].name: net.random(2, 6)}
+    wanted = session(with_zeros(model, kept_parameters(case.graph, case.groups, plan))).run(None, x)[0]
+    np.testing.assert_allclose(session(small).run(None, x)[0], wanted, rtol=1e-5, atol=1e-6)
+    assert list(small.graph.sparse_initializer) == list(model.graph.sparse_initializer)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.configuration import set_hypothesis_home_dir
@@ -18,6 +19,7 @@ from graphprune.errors import GraphpruneError
 from graphprune.pipeline.opening import groups_of_plan
 from graphprune.pipeline.settings import Settings
 from graphprune.plan import Plan
+from graphprune.report.report import Report
 
 set_hypothesis_home_dir(Path(tempfile.gettempdir()) / "graphprune-hypothesis")  # it writes caches; not here
 
@@ -57,3 +59,30 @@ def test_spoiled_plans(data: st.DataObject) -> None:
     assert 0 < len(small.graph.node) <= len(MODEL.graph.node)
     for name, units in read.keep.items():
         assert np.array_equal(units, sorted(set(units))), name
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{", "it is no JSON"),
+        ("[" * 100_000, "it is nested too deeply"),
+        ("{}", "it has no 'schema'"),
+        ('{"schema": "graphprune.plan/1"}', "it has no 'groups'"),
+        ("3", "its parts are not of the kinds they should be"),
+        ("null", "its parts are not of the kinds they should be"),
+    ],
+)
+@pytest.mark.parametrize(("kind", "what"), [(Plan, "plan"), (Report, "report")])
+def test_what_is_wrong_with_a_file_is_said_in_words(kind: Any, what: str, text: str, words: str) -> None:
+    with pytest.raises(GraphpruneError) as caught:
+        kind.from_json(text.replace("plan/1", f"{what}/1"), "given.json")
+    if what == "plan" or "groups" not in words:
+        assert caught.value.message.startswith(f"not a {what}: {words}")
+    assert caught.value.where == "given.json"
+
+
+def test_a_file_that_is_not_there_is_named_once(tmp_path: Path) -> None:
+    for kind in (Plan, Report):
+        with pytest.raises(GraphpruneError) as caught:
+            kind.load(tmp_path / "none.json")
+        assert caught.value.message.endswith(": No such file or directory")

@@ -96,6 +96,13 @@ def ridge_fit(x: FloatArray, y: FloatArray, old: FloatArray) -> tuple[FloatArray
     return best, y.mean(axis=0) - best @ x.mean(axis=0)
 
 
+def as_varied(x: FloatArray, fit: FloatArray, shift: FloatArray, old: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Weights and shift with which every output has the mean of the fit and the standard deviation of ``old``."""
+    given = x @ fit.T
+    factors = np.clip(old.std(axis=0) / given.std(axis=0), 0.25, 4)
+    return fit * factors[:, None], shift + given.mean(axis=0) * (1 - factors)
+
+
 def test_layers_are_fitted_one_after_the_other_to_the_original() -> None:
     model = mlp(12, batch="n")
     graph, groups = opened(model)
@@ -108,6 +115,7 @@ def test_layers_are_fitted_one_after_the_other_to_the_original() -> None:
     dense1 = np.maximum(x @ w1.T + b1, 0)
     dense2 = np.maximum(dense1 @ w2.T + b2, 0)
     fit2, shift2 = ridge_fit(dense1[:, first], dense1 @ w2.T + b2, w2[:, first])
+    fit2, shift2 = as_varied(dense1[:, first], fit2, shift2, dense1 @ w2.T)
     fed = np.maximum(dense1[:, first] @ fit2.T + shift2, 0)[:, second]
     fit3, shift3 = ridge_fit(fed, dense2 @ w3.T + b3, w3[:, second])
     assert np.allclose(stored(small, "w2"), fit2[second], atol=1e-4)
@@ -311,12 +319,34 @@ def test_a_branch_makes_up_for_errors_that_its_shortcut_carries() -> None:
     h = np.maximum(old["s"], 0)
     old["a"] = h @ w["a"].T + b["a"]
     old["b"] = np.maximum(old["a"], 0) @ w["b"].T + b["b"]
-    fit, shift = ridge_fit(p[:, first], old["s"], w["s"][:, first])
+    fit, shift = as_varied(p[:, first], *ridge_fit(p[:, first], old["s"], w["s"][:, first]), old["s"])
     now = np.maximum(p[:, first] @ fit.T + shift, 0)
     fit, shift = ridge_fit(now[:, stream], old["a"], w["a"][:, stream])
+    fit, shift = as_varied(now[:, stream], fit, shift, old["a"])
     fed = np.maximum(now[:, stream] @ fit.T + shift, 0)[:, inner]
-    fit, shift = ridge_fit(fed, old["b"] + h - now, w["b"][:, inner])
+    fit, shift = as_varied(fed, *ridge_fit(fed, old["b"] + h - now, w["b"][:, inner]), old["b"])
     assert np.allclose(stored(small, "b.weight"), fit[stream], atol=1e-4)
     assert np.allclose(stored(small, "b.bias"), shift[stream], atol=1e-4)
     without, _ = ridge_fit(fed, old["b"], w["b"][:, inner])
     assert not np.allclose(fit, without, atol=1e-2)
+
+
+def test_layers_that_lose_nothing_are_fitted_where_they_read_errors() -> None:
+    model = shortcut()
+    graph, groups = opened(model)
+    whole = plan_of(groups)
+    keep = {g.id: whole.keep[g.id] if g.size == 14 else tuple(range(g.size)) for g in groups.groups}
+    plan = replace(whole, keep=keep)
+    x = smooth(200, 12)
+    small = pruned(repair(graph, groups, plan, x, ridge=STRONG).graph, groups, plan)
+    first = next(np.array(units) for units in keep.values() if len(units) == 7)
+    w, b = ({n: stored(model, f"{n}.{part}") for n in "psa"} for part in ("weight", "bias"))
+    p = np.maximum(x @ w["p"].T + b["p"], 0)
+    old = p @ w["s"].T + b["s"]
+    fit, shift = as_varied(p[:, first], *ridge_fit(p[:, first], old, w["s"][:, first]), old)
+    now = np.maximum(p[:, first] @ fit.T + shift, 0)
+    fit, shift = ridge_fit(now, np.maximum(old, 0) @ w["a"].T + b["a"], w["a"])
+    assert np.allclose(stored(small, "a.weight"), fit, atol=1e-4)
+    assert np.allclose(stored(small, "a.bias"), shift, atol=1e-4)
+    assert not np.allclose(fit, w["a"], atol=1e-2)
+    assert np.array_equal(stored(small, "p.weight"), w["p"][first])

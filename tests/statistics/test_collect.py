@@ -263,7 +263,7 @@ def test_a_provider_that_is_not_there() -> None:
     graph, groups, _ = traced(KINDS["turned"].model())
     with pytest.raises(UsageError, match="NoSuchProvider") as error:
         collect(graph, groups, {"x": samples(5, 6)}, Settings(provider="NoSuchProvider"))
-    assert "CPUExecutionProvider" in str(error.value)
+    assert "this onnxruntime has" in str(error.value)
 
 
 def test_statistics_of_other_consumers_are_not_there() -> None:

@@ -115,6 +115,9 @@ def test_targets_are_the_sum_before_less_the_other_arm_now(rows: int | None, *, 
     about = (y - y.mean(axis=0)).T @ (x_new - x_new.mean(axis=0)) / len(y)
     assert cross.covariance[0] == pytest.approx(about, abs=1e-4 * np.abs(about).max())
     assert np.abs(s_old - s_new).max() > 0.1
+    if kept is not None:  # what the branch gives by itself
+        assert kept.variance(b) == pytest.approx((x_old @ b.matrix().T).var(axis=0), rel=1e-4)
+        assert kept.variance(consumers["a"]) is None
 
 
 def whole(groups: gp.Groups) -> gp.Plan:

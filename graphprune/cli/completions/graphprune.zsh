@@ -213,7 +213,7 @@ _graphprune() {
                 '(--samples)'--samples'[show methods and repair only the first N samples (repair\: 256)]:value:' \
                 '*'--option'[another of the methods options; may be repeated]:value:' \
                 '*'--keep'[protect nodes and tensors whose names match; may be repeated]:value:' \
-                '(--min-width)'--min-width'[units that every group keeps at least (default 1)]:value:' \
+                '(--min-width)'--min-width'[units a group keeps at least (default 1); at 0 branches may go]:value:' \
                 '(--multiple)'--multiple'[keep widths that are multiples of N (default auto\: as kernels like)]:value:' \
                 '(--time-limit)'--time-limit'[look for better widths, and prove how good they are, for so long]:value:' \
                 '(--allow-inexact)'--allow-inexact'[also prune across normalisations, whose statistics then change]' \
@@ -239,7 +239,7 @@ _graphprune() {
                 '*'--budget'[0.5 (of the multiply-accumulates), macs=0.5, params=0.6, size=10MB]:value:' \
                 '(--plan)'--plan'[follow a plan that --save-plan wrote, instead of scoring and solving]:file:_files' \
                 '*'--keep'[protect nodes and tensors whose names match, such as *head*]:value:' \
-                '(--min-width)'--min-width'[units that every group keeps at least (default 1)]:value:' \
+                '(--min-width)'--min-width'[units a group keeps at least (default 1); at 0 branches may go]:value:' \
                 '(--multiple)'--multiple'[keep widths that are multiples of N (default auto\: as kernels like)]:value:' \
                 '(--time-limit)'--time-limit'[look for better widths, and prove how good they are, for so long]:value:' \
                 '(--allow-inexact)'--allow-inexact'[also prune across normalisations, whose statistics then change]' \

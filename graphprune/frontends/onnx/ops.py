@@ -434,6 +434,8 @@ def refusal(node: Operation) -> str | None:
         return f"operator {node.op} of the domain {node.domain} is not known to graphprune"
     if node.bodies:
         return f"the bodies of {node.op} are not pruned yet"
+    if node.op == "Constant":  # all others are parameters
+        return "stored in a sparse form, or as text"
     return None if node.op in TABLES[node.domain] else f"{node.op} is not known to graphprune"
 
 

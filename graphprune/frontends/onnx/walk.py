@@ -97,6 +97,9 @@ class _Walk:
         for name, tensor in constants.items():
             self.found.shape[name] = tuple(tensor.dims)
             self.found.dtype[name] = tensor.data_type
+        for sparse in graph.sparse_initializer:
+            self.found.shape[sparse.values.name] = tuple(sparse.dims)
+            self.found.dtype[sparse.values.name] = sparse.values.data_type
         for k in range(len(self.walked.nodes)):
             self._step(k)
         return self.found

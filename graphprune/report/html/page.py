@@ -15,6 +15,7 @@ from .document import command_line, document
 from .frozen import frozen_axes
 from .groups import Row, cut_groups, open_groups
 from .markup import Content, Html, element, joined
+from .method import method_found
 from .nodes import node_costs, node_latency
 from .panel import panel_data
 from .summary import headline, quality_table, totals
@@ -41,6 +42,7 @@ def report_page(report: Report, curve: Curve | None = None) -> str:
         quality_table(report.quality),
         None if curve is None else budget_curve(curve, _chosen(report, curve)),
         cut_groups(rows, chooses=structure is not None, why_no_scores=_why_no_scores(report)),
+        method_found(report),
         node_latency(report.latency),
         None if structure is None else node_costs(structure.nodes),
         _steps(report),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from ...errors import UsageError
+from ...errors import UsageError, reason_of
 from .. import curve as curves
 from .. import report as reports
 from ..curve import Curve
@@ -57,7 +57,8 @@ def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError("report-unreadable", f"cannot read it: {error}", where=str(path), hint=HINT) from error
+        words = f"cannot read it: {reason_of(error)}"
+        raise UsageError("report-unreadable", words, where=str(path), hint=HINT) from error
 
 
 def _schema(text: str, path: Path) -> str:
@@ -65,7 +66,7 @@ def _schema(text: str, path: Path) -> str:
     try:
         body = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise UsageError("report-unreadable", f"not JSON: {error}", where=str(path), hint=HINT) from error
+        raise UsageError("report-unreadable", reason_of(error), where=str(path), hint=HINT) from error
     schema = body.get("schema") if isinstance(body, dict) else None
     if not isinstance(schema, str):
         raise UsageError("report-unreadable", "it does not say what it is", where=str(path), hint=HINT)
