@@ -109,8 +109,10 @@ class Table:
     def write(self, folder: Path) -> None:
         """Write NAME.json and NAME.md."""
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"{self.name}.json").write_text(self.json(), encoding="utf-8")
-        (folder / f"{self.name}.md").write_text(self.markdown(), encoding="utf-8")
+        numbers = folder / f"{self.name}.json"
+        numbers.write_text(self.json(), encoding="utf-8")
+        # What is drawn are the numbers as they are kept: rounded ones may round to others.
+        numbers.with_suffix(".md").write_text(Table.read(numbers).markdown(), encoding="utf-8")
 
 
 def _spread(values: Sequence[float], digits: int) -> str:
