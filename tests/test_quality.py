@@ -65,6 +65,18 @@ def test_measures_are_those_of_their_definitions(probabilities: bool) -> None:
     assert found.accuracy == tuple(float((v.argmax(1) == labels).mean()) for v in (a, b))
 
 
+def test_log_probabilities_are_classes_with_labels_to_meet() -> None:
+    graph, (a, b) = gp.trace(mlp(probabilities=True)), answers(seed=3)
+    labels = np.arange(len(a)) % a.shape[1]
+    logs = [np.log(softmax(v, axis=1)).astype(np.float32) for v in (a, b)]
+    found = quality(graph, [([logs[0]], [logs[1]], labels)])
+    one, (p, q) = found.outputs[0], (softmax(a, axis=1), softmax(b, axis=1))
+    assert one.meaning == "logits"
+    assert one.top1 == (a.argmax(axis=1) == b.argmax(axis=1)).mean()
+    np.testing.assert_allclose(one.kl, (p * np.log(p / q)).sum(axis=1).mean(), rtol=1e-5)
+    assert found.accuracy == ((a.argmax(axis=1) == labels).mean(), (b.argmax(axis=1) == labels).mean())
+
+
 def test_values_are_no_classes() -> None:
     model = mlp()
     model.graph.node[2].output[0] = "z"

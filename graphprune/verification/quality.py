@@ -1,8 +1,9 @@
 """What pruning cost: how far the pruned model's outputs are from the original's on samples that nobody chose by.
 
-An output holds *classes* where its entries sum to one along the last axis (probabilities), or where it is of rank 2 or
-3 and comes from a contraction through biases, factors and changes of shape alone (logits): a classification for each
-sample, or each token. Everything else is *values*.
+An output holds *classes* where its entries, or their exponentials, sum to one along the last axis (probabilities, and
+their logarithms, which are logits too), or where it is of rank 2 or 3 and comes from a contraction through biases,
+factors and changes of shape alone (logits): a classification for each sample, or each token. Everything else is
+*values*.
 """
 
 from __future__ import annotations
@@ -115,9 +116,16 @@ def _log(values: Array, meaning: Meaning) -> NDArray[np.float64]:
 def _meaning(graph: Graph, name: str, values: Array) -> Meaning:
     if values.ndim < 2 or values.shape[-1] < 2:
         return "values"
-    if bool((values >= 0).all()) and np.allclose(values.sum(axis=-1, dtype=np.float64), 1.0, rtol=0, atol=ROUNDING):
+    if bool((values >= 0).all()) and _sums_to_one(values):
         return "probabilities"
+    if bool((values <= ROUNDING).all()) and _sums_to_one(np.exp(values)):
+        return "logits"
     return "logits" if values.ndim <= 3 and _of_a_contraction(graph, name) else "values"
+
+
+def _sums_to_one(values: Array) -> bool:
+    """Tell whether the entries along the last axis are distributions, up to rounding."""
+    return bool(np.allclose(values.sum(axis=-1, dtype=np.float64), 1.0, rtol=0, atol=ROUNDING))
 
 
 def _of_a_contraction(graph: Graph, name: str) -> bool:
