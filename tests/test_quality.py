@@ -134,6 +134,13 @@ def test_a_run_measures_on_what_was_held_out() -> None:
     assert Report.from_json(report.to_json()) == report
 
 
+@pytest.mark.parametrize(("samples", "fitted"), [(None, 256), (40, 40), (300, 300)])
+def test_repair_sees_as_many_samples_as_were_asked_for(samples: int | None, fitted: int) -> None:
+    data = {"x": np.random.default_rng(5).standard_normal((400, 6)).astype(np.float32)}
+    _, report = gp.prune(mlp(), budget=0.5, data=data, samples=samples)
+    assert any(f"fitted on {fitted} samples" in note for note in report.notes)
+
+
 def test_nothing_is_measured_without_data_or_without_samples_to_hold_out() -> None:
     assert gp.prune(mlp(), budget=0.5)[1].quality is None
     data = {"x": np.random.default_rng(5).standard_normal((50, 6)).astype(np.float32)}

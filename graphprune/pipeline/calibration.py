@@ -130,7 +130,9 @@ def repaired(
     from ..repair import repair
 
     samples = open_samples(calibration.seen, specs_of(graph)).first(calibration.samples or SAMPLES)
-    return repair(graph, groups, plan, samples, how=how, seed=calibration.seed, before=before)
+    return repair(
+        graph, groups, plan, samples, how=how, seed=calibration.seed, count=len(samples), before=before
+    )  # fmt: skip
 
 
 def measured(calibration: Calibration, original: Graph, small: Graph) -> Quality | None:
