@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 MOST_REASONS = 10
 WIDE = 240
 ROWS = (("MACs", "macs", ""), ("parameters", "params", ""), ("file size", "bytes", "B"), ("peak memory", "memory", "B"))
+UNMEASURED = (
+    "What it cost on real samples was not measured: give some by --data. They need no labels, and repair what is left."
+)
 PREFIXES = ((10**12, "T"), (10**9, "G"), (10**6, "M"), (10**3, "k"))
 
 
@@ -60,8 +63,7 @@ def in_words(report: Report, *, verbose: bool = False) -> Iterator[Table | Text 
     yield f"{_plural(len(report.groups), 'group', 'groups')}, {cut} of them smaller now."
     if report.verify is not None:
         yield verify_line(report.verify)
-    if report.quality is not None:
-        yield quality.in_words(report.quality)
+    yield UNMEASURED if report.quality is None else quality.in_words(report.quality)
     if report.latency is not None:
         yield latency.in_words(report.latency)
     if verbose and report.groups:
