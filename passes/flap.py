@@ -7,6 +7,7 @@ After An et al., *Fluctuation-based Adaptive Structured Pruning for Large Langua
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
@@ -45,11 +46,15 @@ class Flap(Calibrated):
         """Return the scores of a group, shape (units,)."""
         from graphprune.repair.saliency import fluctuation, wanda
 
-        total = np.zeros(size)
-        for layer, factor in zip(layers.layers, layers.factors, strict=True):
-            if self.metric == "WIFV":
-                total += factor * fluctuation(layer)
-                continue
-            values = fluctuation(layer, weighted=False) if self.metric == "IFV" else np.square(wanda(layer))
-            total += values / max(float(values.sum()), 1e-300)
-        return total
+        if self.metric == "WIFV":
+            parts = [f * fluctuation(layer) for layer, f in zip(layers.layers, layers.factors, strict=True)]
+        elif self.metric == "IFV":
+            parts = [_shares(v) for v in layers.by_consumer(partial(fluctuation, weighted=False))]
+        else:
+            parts = [_shares(v) for v in layers.by_consumer(lambda layer: np.square(wanda(layer)))]
+        return np.asarray(sum(parts, np.zeros(size)))
+
+
+def _shares(values: FloatArray) -> FloatArray:
+    """Return scores over their own sum."""
+    return np.asarray(values / max(float(values.sum()), 1e-300))

@@ -37,4 +37,4 @@ class Wanda(Calibrated):
         """Return the scores of a group, shape (units,)."""
         from graphprune.repair.saliency import wanda
 
-        return np.asarray(sum((relative(wanda(layer)) for layer in layers.layers), np.zeros(size)))
+        return np.asarray(sum(map(relative, layers.by_consumer(wanda)), np.zeros(size)))

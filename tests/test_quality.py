@@ -14,6 +14,7 @@ from graphprune.data import Share, open_samples, specs_of_model
 from graphprune.errors import UsageError
 from graphprune.report.quality import OutputQuality, Quality, in_words, warnings
 from graphprune.report.report import Report
+from graphprune.runtime import session
 from graphprune.verification.quality import quality
 
 
@@ -157,3 +158,46 @@ def test_words_tell_the_cost_and_warn() -> None:
     assert warnings(Quality(20, changed, (0.8, 0.75)))
     assert not warnings(Quality(20, changed, (0.74, 0.78))), "a model that was trained answers otherwise, and better"
     assert "off by 40%" in warnings(Quality(20, (OutputQuality("y", "values", 0.9, 0.4),)))[0]
+
+
+def test_whole_numbers_are_told_where_no_output_is_floating() -> None:
+    """A classifier that ends in an ArgMax, and is scored by what that looks at."""
+    model = mlp()
+    model.graph.node.append(helper.make_node("ArgMax", ["y"], ["class"], "pick", axis=1, keepdims=0))
+    del model.graph.output[:]
+    model.graph.output.append(helper.make_tensor_value_info("class", TensorProto.INT64, ["N"]))
+    x = np.random.default_rng(5).standard_normal((100, 6)).astype(np.float32)
+    small, report = gp.prune(model, budget=0.7, method="obs", data={"x": x})
+    held = open_samples(Share({"x": x}, "held-out"), specs_of_model(model))
+    a, b = (session(m).run(None, held.take(np.arange(20)).inputs)[0] for m in (model, small))
+    assert report.quality is not None
+    (told,) = report.quality.outputs
+    assert (told.meaning, told.top1, told.relative, told.kl) == ("integers", (a == b).mean(), None, None)
+    assert "stay the same" in in_words(report.quality)
+    changed = Quality(20, (OutputQuality("y", "integers", None, None, 0.7),))
+    assert "30.0% of the numbers in y are others" in warnings(changed)[0]
+    assert Quality.of(changed.to_dict()) == changed
+
+
+def test_places_where_the_original_is_infinite_are_left_out() -> None:
+    graph = gp.trace(mlp())
+    a, b = answers(3)
+    plain = quality(graph, [([a], [b], None)])
+    masked = [np.concatenate([v, np.full((len(v), 1), -np.inf)], axis=1) for v in (a, b)]
+    found = quality(graph, [([masked[0]], [masked[1]], None)])
+    one, other = plain.outputs[0], found.outputs[0]
+    assert (other.cosine, other.relative, other.top1) == (one.cosine, one.relative, one.top1)
+    assert other.kl == pytest.approx(one.kl)
+    lost = quality(graph, [([a], [np.where(b == b[0, 0], np.nan, b)], None)])
+    assert "no numbers" in warnings(lost)[0]
+
+
+def test_one_answer_to_all_samples_tells_nothing() -> None:
+    graph = gp.trace(mlp())
+    a, b = answers(4)
+    same = np.repeat(a[:1], len(a), axis=0)
+    found = quality(graph, [([same[:9]], [b[:9]], None), ([same[9:] * (1 + 1e-7)], [b[9:]], None)])
+    assert found.alike
+    assert "one answer to all samples" in warnings(found)[0]
+    assert not quality(graph, [([same[:9]], [b[:9]], None), ([a[9:]], [b[9:]], None)]).alike
+    assert not quality(graph, [([a[:1]], [b[:1]], None)]).alike

@@ -14,7 +14,7 @@ FILES = frozenset({"FILE", "OUT", "DATA", "MODEL", "FOLDER", "FILES", "WAY"})
 """What stands for a file or folder in the texts."""
 REPEATED = frozenset({"--budget", "--budgets", "--keep", "--prune", "--option", "--input-shape", "--only", "--merge"})
 VALUES: dict[str, tuple[str, ...]] = {
-    "--repair": ("auto", "none", "bias", "least-squares"),
+    "--repair": ("auto", "none", "bias", "least-squares", "blocks"),
     "--prune": ("channels", "neurons", "heads", "head-dims", "hidden"),
     "--loss": ("auto", "kl", "mse", "ce"),
     "--optimizer": ("adamw", "sgd"),

@@ -49,7 +49,8 @@ how
                         a folder of those or of images, or module:function; used by methods
                         that learn from data, to repair what is left, and to tell the cost
   --repair HOW          least-squares: fit the weights that are left to what the original
-                        computes on --data; bias: fit biases alone; none; auto (default):
+                        computes on --data; blocks: then train them, block by block, to do so
+                        (minutes, needs torch); bias: fit biases alone; none; auto (default):
                         least-squares, where the method does not change weights itself
   --holdout FRACTION    of --data, kept to measure on what pruning cost (default: a fifth, at
                         most 512 samples)
@@ -281,7 +282,7 @@ what to measure
 
 how models are pruned
   --method NAME         how units are scored, as when pruning
-  --repair HOW          least-squares, bias, none or auto, as when pruning
+  --repair HOW          least-squares, blocks, bias, none or auto, as when pruning
   --loss NAME           auto, kl, mse, ce, or module:function: what methods differentiate
   --samples N           show methods and repair only the first N samples (repair: 256)
   --option KEY=VALUE    another of the method's options; may be repeated
@@ -359,7 +360,7 @@ how
 
 what is written
   -o, --output FILE     the statistics (default MODEL.stats.npz beside the model, of a part
-                        MODEL.stats.KofN.npz)
+                        MODEL.stats.KofN.npz; torchrun's processes put KofN into any name)
   --force               overwrite a file that exists (never the model)
   --json                print what was taken as JSON on stdout, words on stderr
   -q, --quiet           print nothing but errors

@@ -34,7 +34,7 @@ class Choosing:
     loss: str | None = None
     samples: int | None = None
     holdout: float | None = None
-    repair: Literal["auto", "none", "bias", "least-squares"] = "auto"
+    repair: Literal["auto", "none", "bias", "least-squares", "blocks"] = "auto"
     option: Many = None
     seed: int = 0
     min_width: int = 1

@@ -18,6 +18,8 @@ from .output import emit
 from .progress import Progress, progress
 
 if TYPE_CHECKING:
+    from onnx import ModelProto
+
     from ..graph import Graph
     from ..groups import Groups
     from ..statistics import Statistics
@@ -56,7 +58,7 @@ def stats(model: Path, /, *, options: StatsOptions = DEFAULTS) -> int:
     from ..backends.files import File, check_target, write_files
 
     shard = shard_of(options.shard)
-    output = options.output or default_output(model, shard)
+    output = _output(model, shard, options)
     with progress(quiet=options.quiet, verbose=options.verbose) as step:
         graph, groups, loaded = _opened(model, options, step)
         protect = (*loaded.files, *(options.merge or ()))
@@ -80,12 +82,32 @@ def _opened(model: Path, options: StatsOptions, step: Progress) -> tuple[Graph, 
     step("load")
     loaded = load(model)
     step("trace")
-    given = input_shapes(options.input_shape or ())
-    graph = trace(loaded, input_shapes=sizes_from(loaded.model, given, options.data, preprocess=options.preprocess))
+    sizes = sizes_from(loaded.model, _given(loaded.model, options), options.data, preprocess=options.preprocess)
+    graph = trace(loaded, input_shapes=sizes)
     return graph, couple(graph, allow_inexact=options.allow_inexact), loaded
 
 
+def _given(model: ModelProto, options: StatsOptions) -> dict[str, tuple[int, ...]]:
+    """Return the sizes to trace with: those that are given, and where files are merged the first one's own."""
+    given = input_shapes(options.input_shape or ())
+    if not options.merge:
+        return given
+    from ..data import specs_of_model
+    from ..statistics.files import load
+
+    known, wanted = load(options.merge[0]).sizes, {spec.name: spec.shape for spec in specs_of_model(model)}
+    fitting = {n: size for n, size in known.items() if n in wanted and _fits(size, wanted[n])}
+    return {**fitting, **given}
+
+
+def _fits(size: tuple[int, ...], wanted: tuple[int | None, ...] | None) -> bool:
+    """Tell whether a size is one that an input may have."""
+    alike = wanted is not None and len(size) == len(wanted)
+    return wanted is None or (alike and all(b in (None, a) for a, b in zip(size, wanted, strict=True)))
+
+
 def _found(graph: Graph, groups: Groups, options: StatsOptions, shard: tuple[int, int], step: Progress) -> Statistics:
+    from ..repair.samples import check_differ
     from ..statistics import Settings, collect, merge, surrogate_samples
 
     if options.merge is not None:
@@ -104,11 +126,13 @@ def _found(graph: Graph, groups: Groups, options: StatsOptions, shard: tuple[int
     )
     if options.data is None:
         data: Any = surrogate_samples(graph, options.samples or 256, options.seed)
+        check_differ(data.samples, made_up=True)
     else:
         from ..data import open_samples, specs_of_model
 
         data = open_samples(options.data, specs_of_model(graph.source.model), preprocess=options.preprocess)
         data = data if options.samples is None else data.first(options.samples)
+        check_differ(data)
     return collect(graph, groups, data, settings, shard=shard)
 
 
@@ -125,6 +149,16 @@ def shard_of(text: str | None) -> tuple[int, int]:
         hint = "write K/N with K from 1 to N, such as 2/8"
         raise UsageError("bad-shard", f"{text!r} is no shard", where="--shard", hint=hint)
     return int(number) - 1, int(of)
+
+
+def _output(model: Path, shard: tuple[int, int], options: StatsOptions) -> Path:
+    """Return where to write: every process of torchrun, given one name for all, has one of its own."""
+    if options.output is None:
+        return default_output(model, shard)
+    if options.shard is not None or shard[1] == 1 or options.merge is not None:
+        return options.output
+    stem = options.output.name.removesuffix(".npz")
+    return options.output.with_name(f"{stem}.{shard[0] + 1}of{shard[1]}.npz")
 
 
 def default_output(model: Path, shard: tuple[int, int]) -> Path:
@@ -161,7 +195,7 @@ def _facts(found: Statistics, graph: Graph, groups: Groups, output: Path) -> dic
 
 def _in_words(facts: dict[str, Any]) -> Sequence[str]:
     rows = [layer["rows"] for layer in facts["layers"]]
-    seen = f", {min(rows)} to {max(rows)} rows each" if rows else ""
+    seen = f", {min(rows)} to {max(rows)} rows each; they take {facts['bytes'] / 1e6:.3g} MB" if rows else ""
     lines = [f"{len(rows)} layers with {facts['inputs']} different inputs on {facts['samples']} samples{seen}"]
     reasons: dict[str, int] = {}
     for one in facts["unseen"]:

@@ -156,7 +156,7 @@ def _labels_batched(header: Header, count: int, where: str, *, whole: bool) -> b
 
 
 def converted(array: NDArray[Any], dtype: np.dtype[Any] | None, where: str) -> NDArray[Any]:
-    """Return an array in the input's element type; raises UsageError where an integer does not fit."""
+    """Return an array in the input's element type; raises UsageError where a number is too large for it."""
     if dtype is None or array.dtype == dtype:
         return array
     if dtype.kind in "iu" and array.size:
@@ -165,4 +165,9 @@ def converted(array: NDArray[Any], dtype: np.dtype[Any] | None, where: str) -> N
         if low < limits.min or high > limits.max:
             words = f"values from {low} to {high} do not fit {dtype}"
             raise UsageError("data-dtype", words, where=where, hint=f"store values that fit {dtype}")
-    return array.astype(dtype)
+    with np.errstate(over="ignore"):
+        made = array.astype(dtype)
+    if dtype.kind == array.dtype.kind == "f" and np.isinf(made).any() and not np.isinf(array[np.isinf(made)]).all():
+        words = f"a value of {np.abs(array[np.isfinite(array)]).max():.3g} is too large for {dtype}"
+        raise UsageError("data-dtype", words, where=where, hint=f"store values that fit {dtype}")
+    return made

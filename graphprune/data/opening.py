@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+import traceback
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -75,11 +76,17 @@ def _named(
     try:
         is_folder, exists = path.is_dir(), path.exists()
         if not exists and isinstance(data, str) and FUNCTION.fullmatch(data):
-            return open_samples(_called(data), specs, labels=labels, preprocess=way)
+            return _given_by(data, specs, labels, way)
         if not exists:
             raise UsageError("data-missing", "no such file or folder", where=str(path), hint=HINT)
         if is_folder and not has_arrays(path):
             return samples_of(open_images(path, specs, way), specs)
+        if way is not None:
+            words, hint = (
+                "arrays are taken as they are, not preprocessed",
+                "leave --preprocess away, or give the images",
+            )
+            raise UsageError("preprocess-unused", words, where=str(path), hint=hint)
         source = open_folder(path, specs, labels) if is_folder else open_file(path, specs, labels)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
@@ -87,9 +94,31 @@ def _named(
     return samples_of(source, specs)
 
 
-def _called(text: str) -> Any:
-    """Call ``module:function``; a module of the working folder is found as well."""
-    value = load_function(text, "--data")()
+WRONG = (
+    ArithmeticError, AssertionError, AttributeError, EOFError, ImportError, LookupError, NameError, OSError,
+    RuntimeError, TypeError, ValueError,
+)  # fmt: skip
+"""What the code of others raises where it is wrong."""
+
+
+def _given_by(
+    text: str, specs: tuple[InputSpec, ...], labels: str | None, way: str | Path | Preprocess | None
+) -> Samples:  # fmt: skip
+    """Open what ``module:function`` returns; raises UsageError, with the place, where the function itself fails."""
+    function = load_function(text, "--data")
+    try:
+        return open_samples(_called(text, function), specs, labels=labels, preprocess=way)
+    except WRONG as error:
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        words = (
+            f"the function failed: {type(error).__name__}: {error} ({Path(frame.filename).name}, line {frame.lineno})"
+        )
+        raise UsageError("data-function", words, where=text, hint="mend it, or give a file or folder") from error
+
+
+def _called(text: str, function: Callable[[], Any]) -> Any:
+    """Call a function for its samples; raises UsageError for nothing, and for another function's name."""
+    value = function()
     if value is None or (isinstance(value, str) and FUNCTION.fullmatch(value)):
         hint = "return a path, arrays, a data set or an iterable"
         raise UsageError("data-function", f"the function returned {value!r}", where=text, hint=hint)

@@ -54,6 +54,40 @@ class Source(Protocol):
 
 
 @dataclass(frozen=True)
+class Finite:
+    """A source whose samples must hold finite numbers. Samples count from 0, in the order of the data."""
+
+    source: Source
+
+    @property
+    def size(self) -> int:
+        """Number of samples."""
+        return self.source.size
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether every sample has a label."""
+        return self.source.has_labels
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user should know about how the data was read."""
+        return self.source.notes
+
+    def take(self, indices: Indices) -> Batch:
+        """Read samples; raises UsageError (data-not-finite) for NaN and infinite numbers, naming the first sample."""
+        batch = self.source.take(indices)
+        for name, values in batch.inputs.items():
+            if values.dtype.kind != "f" or np.isfinite(values).all():
+                continue
+            rows = np.isfinite(values).reshape(len(indices) if values.shape[:1] == indices.shape else 1, -1)
+            number = int(indices[rows.all(axis=1).argmin()])
+            words = f"input {name!r} of sample {number} holds NaN or infinite numbers"
+            raise UsageError("data-not-finite", words, where="data", hint="leave the sample out, or mend it")
+        return batch
+
+
+@dataclass(frozen=True)
 class Samples:
     """Samples that fit a model's inputs, in a definite order. Every method gives new samples and changes none.
 
@@ -92,6 +126,10 @@ class Samples:
     def take(self, positions: Indices) -> Batch:
         """Read the samples at some positions (at least one)."""
         return self.source.take(self.order[positions])
+
+    def finite(self) -> Samples:
+        """Return the same samples; reading one that holds NaN or infinite numbers raises UsageError, naming it."""
+        return replace(self, source=Finite(self.source))
 
     def first(self, count: int) -> Samples:
         """Return the first samples."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
 
 from ..data.share import Share
 from ..errors import UsageError
@@ -21,15 +23,18 @@ if TYPE_CHECKING:
     from ..repair import Repaired
     from ..repair.before import Before
     from ..report.quality import Quality
+    from ..statistics.targets import Store
     from ..verification.quality import Answers
 
-Repair = Literal["auto", "none", "bias", "least-squares"]
+Repair = Literal["auto", "none", "bias", "least-squares", "blocks"]
 REPAIRS: tuple[str, ...] = get_args(Repair)
 AUTO = "auto"
 WITH_DATA, WITHOUT = "obs", "magnitude"
 """The methods that a user gets who names none: those that measured best (docs/repair.md)."""
 SAMPLES = 256
 """Samples that repair is fitted on, unless told otherwise."""
+ROOM = 1 << 28
+"""Bytes of the original's answers on samples held out that are kept in memory."""
 
 
 @dataclass(frozen=True)
@@ -58,9 +63,11 @@ class Calibration:
             hint = "give a number from 1 up"
             raise UsageError("data-empty", f"{self.samples!r} is no number of samples", where="--samples", hint=hint)
         _ = self.seen
-        if self.data is None and self.repair in ("bias", "least-squares"):
+        if self.data is None and self.repair in ("bias", "least-squares", "blocks"):
             hint = "give samples by --data (or data=...)"
             raise UsageError("data-missing", f"repair {self.repair!r} needs data", where="--data", hint=hint)
+        if self.repair == "blocks":
+            from .. import interpret  # noqa: F401  (says so where torch is missing, before any work)
 
     @property
     def seen(self) -> Share | None:
@@ -87,7 +94,7 @@ class Calibration:
         given = {"data": self.seen, "labels": self.labels, "samples": self.samples}
         return {name: value for name, value in given.items() if value is not None and name in names}
 
-    def repair_after(self, *, changed: bool) -> Literal["none", "bias", "least-squares"]:
+    def repair_after(self, *, changed: bool) -> Literal["none", "bias", "least-squares", "blocks"]:
         """Return what repair is due after a method, which ``changed`` weights itself or did not."""
         if self.repair != "auto":
             return self.repair
@@ -105,7 +112,7 @@ class Calibration:
             return None
         from ..data import open_samples
 
-        samples = open_samples(self.seen.other, specs_of(graph))
+        samples = open_samples(self.seen.other, specs_of(graph)).finite()
         return samples if len(samples) else None
 
 
@@ -117,12 +124,14 @@ def specs_of(graph: Graph) -> tuple[InputSpec, ...]:
 
 
 def repaired(
-    calibration: Calibration, graph: Graph, groups: Groups, plan: Plan, how: Literal["bias", "least-squares"],
-    before: Before | None = None,
+    calibration: Calibration, graph: Graph, groups: Groups, plan: Plan,
+    how: Literal["bias", "least-squares", "blocks"], before: Before | None = None, original: Graph | None = None,
+    progress: Callable[[str], None] = lambda stage: None,
 ) -> Repaired:  # fmt: skip
     """Make up for the units that a plan removes, in the weights of those that are left.
 
-    ``before`` is what the method kept of its run over the samples.
+    ``before`` is what the method kept of its run over the samples, ``original`` what is to be approached where that is
+    not ``graph`` with all its units: it has the same nodes. "blocks" trains blocks after least squares.
 
     Raises UsageError for samples that do not fit, ModelError for a model that does not run on them.
     """
@@ -130,9 +139,21 @@ def repaired(
     from ..repair import repair
 
     samples = open_samples(calibration.seen, specs_of(graph)).first(calibration.samples or SAMPLES)
-    return repair(
-        graph, groups, plan, samples, how=how, seed=calibration.seed, count=len(samples), before=before
+    fitted = repair(
+        graph, groups, plan, samples, how="bias" if how == "bias" else "least-squares", seed=calibration.seed,
+        count=len(samples), original=original, before=before,
     )  # fmt: skip
+    if how != "blocks":
+        return fitted
+    from ..coupling import couple_like
+    from ..repair.reconstruct import reconstruct
+
+    groups = couple_like(groups, fitted.graph)
+    trained = reconstruct(
+        fitted.graph, groups, replace(plan, fingerprint=groups.fingerprint), samples, original=original or graph,
+        seed=calibration.seed, progress=progress,
+    )  # fmt: skip
+    return replace(fitted, graph=trained.graph, notes=(*fitted.notes, *trained.notes))
 
 
 def measured(calibration: Calibration, original: Graph, small: Graph) -> Quality | None:
@@ -144,24 +165,46 @@ def measured(calibration: Calibration, original: Graph, small: Graph) -> Quality
 
 
 def comparing(calibration: Calibration, original: Graph) -> Callable[[Graph], Quality | None]:
-    """Return what ``measured`` does for any number of smaller models: the original runs once."""
-    from ..statistics.running import network
+    """Return what ``measured`` does for any number of smaller models: the original runs once.
+
+    What it gives is kept, in files of a temporary folder beyond ``ROOM`` bytes.
+    """
+    from ..statistics.targets import Store
     from ..verification.quality import quality
 
     samples = calibration.held_out(original)
     if samples is None:
         return lambda small: None
-    held: Samples = samples
-    wanted: list[Mapping[str, Array]] = []
+    held, answers = samples, Store(ROOM)
 
     def pairs(small: Graph) -> Iterator[tuple[Answers, Answers, Array | None]]:
-        run, names = network(small).fetching(small.outputs), original.outputs
-        if not wanted:
-            first = network(original).fetching(names)
-            wanted.extend(first(batch.inputs) for batch in held.batches())
-        for answers, batch in zip(wanted, held.batches(), strict=True):
-            found = run(batch.inputs)
-            mine = [found[name] for name in small.outputs]
-            yield [answers[name] for name in names], mine, batch.labels
+        run, first = _running(small), None
+        for number, batch in enumerate(held.batches()):
+            if (number, -1) not in answers:
+                first = first or _running(original)
+                _keep(answers, number, first(batch.inputs))
+            kept = ((number, place) for place in range(len(original.outputs)))
+            yield [answers.get(key) if key in answers else None for key in kept], run(batch.inputs), batch.labels
 
     return lambda small: quality(original, pairs(small))
+
+
+def _running(graph: Graph) -> Callable[[Mapping[str, Array]], Answers]:
+    """Return what runs the model behind a graph for its outputs, in order."""
+    from ..statistics.running import network
+
+    fetch = network(graph).fetching(graph.outputs)
+
+    def run(inputs: Mapping[str, Array]) -> Answers:
+        found = fetch(inputs)
+        return [found[name] for name in graph.outputs]
+
+    return run
+
+
+def _keep(answers: Store, number: int, given: Answers) -> None:
+    """Keep those of a batch's answers that can be compared, and a mark that they are there."""
+    for place, values in enumerate(given):
+        if isinstance(values, np.ndarray) and values.dtype.kind in "fiub":
+            answers.put((number, place), values)
+    answers.put((number, -1), np.zeros(0))

@@ -191,8 +191,10 @@ def applied(
     if how != "none":
         progress("repair")
         own = replace(plan, fingerprint=groups.fingerprint)
-        mended = repaired(settings.calibration, graph, groups, own, how, prepared.before)
-        notes = (*notes, *mended.notes)
+        # What a pass reweighed for the removed units must not be aimed at together with them: see Prepared.finish.
+        aim = prepared.graph if graph is not prepared.graph and _same_nodes(graph, prepared.graph) else None
+        mended = repaired(settings.calibration, graph, groups, own, how, prepared.before, aim, progress)
+        notes = tuple(dict.fromkeys((*notes, *mended.notes)))
         if mended.graph is not graph:
             by.append("repair")
             graph, groups = mended.graph, couple_like(groups, mended.graph)
@@ -207,6 +209,12 @@ def applied(
         fitted, plan=plan, before=costs_of(opened), notes=notes, details=prepared.scores.details,
         changed_by=changed_by, scores=prepared.scores.arrays,
     )  # fmt: skip
+
+
+def _same_nodes(first: Graph, second: Graph) -> bool:
+    """Tell whether two graphs of a model have the same nodes, whatever they store."""
+    one, other = ([(node.op, node.outputs) for node in graph.nodes] for graph in (first, second))
+    return one == other
 
 
 def _chosen(opened: Opened, scores: Scores, settings: Settings, progress: Callable[[str], None]) -> Plan:

@@ -14,6 +14,7 @@ from ..logs import logged, tell_report
 from ..plan import Plan
 from ..report.report import Report
 from .calibration import Repair, measured
+from .doubts import warned
 from .opening import Opened, aligned, open_model, read
 from .settings import Progress, Settings, check_settings, silent
 
@@ -88,8 +89,9 @@ def prune(
     ``data``, with ``labels`` and ``preprocess``, is whatever ``data.open_samples`` takes. ``holdout`` of it (a
     fraction, by default a fifth, at most 512 samples) is kept to measure on what pruning cost, and nothing else sees
     it; methods that learn from data get the rest, or the first ``samples`` of it. ``repair`` says how the weights that
-    are left are changed to make up for those removed: "least-squares", "bias" or "none"; "auto" is least squares where
-    there is data and the method does not itself change weights.
+    are left are changed to make up for those removed: "least-squares", "bias" or "none", or "blocks", which after
+    least squares trains all weights block by block towards what the original gives there (ONNX models; needs torch, and
+    minutes); "auto" is least squares where there is data and the method does not itself change weights.
 
     A budget with ``latency``, a part of the original's or an amount such as ``"latency=4ms"``, is kept by timing both
     models on an onnxruntime ``provider`` with so many ``threads`` (0: as many as it takes) on inputs of ``batch``
@@ -121,7 +123,6 @@ def prune(
 
 def run(model: str | Path | ModelProto | Loaded, settings: Settings, progress: Progress = silent) -> Pruned:
     """Do what ``prune`` does, and return the plan as well."""
-    from ..report import quality
     from ..report.build import agreement_of, budget_of, finite, frozen_of, groups_of, kept_of, side
     from ..report.outline import structure_of
     from ..verification.verify import prepare, verify
@@ -158,7 +159,7 @@ def run(model: str | Path | ModelProto | Loaded, settings: Settings, progress: P
         frozen=frozen_of(groups),
         kept=kept_of(graph, groups, plan),
         verify=agreement_of(check, fitted.changed_by),
-        warnings=(*warnings_of(opened, plan, check), *trained_notes(stepped), *quality.warnings(cost)),
+        warnings=(*warnings_of(opened, plan, check), *trained_notes(stepped), *warned(settings, cost)),
         objective=finite(plan.objective),
         bound=finite(plan.bound),
         gap=finite(plan.gap),

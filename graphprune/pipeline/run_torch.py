@@ -18,7 +18,6 @@ from ..frontends.fx.trace import TorchSource, trace, trace_call
 from ..graph import Graph
 from ..logs import logged, tell_opened, tell_report
 from ..plan import Plan
-from ..report import quality
 from ..report.build import agreement_of, budget_of, finite, frozen_of, groups_of, kept_of, side
 from ..report.outline import structure_of
 from ..report.report import Report
@@ -26,6 +25,7 @@ from ..verification.verify import Verification
 from ..verification.verify_torch import Reference, agreeing_with, reference_of, verify_module
 from . import fitting
 from .calibration import measured
+from .doubts import warned
 from .opening import Opened, check_patterns, groups_of_plan
 from .run import trained_notes, version, warnings_of
 from .settings import Settings, check_settings
@@ -106,7 +106,7 @@ def run_module(
         frozen=frozen_of(opened.groups),
         kept=kept_of(graph, opened.groups, plan),
         verify=agreement_of(found, fitted.changed_by),
-        warnings=(*warnings_of(opened, plan, found), *trained_notes(stepped), *_on_form(done), *quality.warnings(cost)),
+        warnings=(*warnings_of(opened, plan, found), *trained_notes(stepped), *_on_form(done), *warned(settings, cost)),
         objective=finite(plan.objective),
         bound=finite(plan.bound),
         gap=finite(plan.gap),
@@ -154,6 +154,9 @@ def _check(settings: Settings) -> None:
     if settings.min_width < 1:
         words, hint = "modules of torch keep at least one unit of every group", "give min_width=1 or more"
         raise UsageError("min-width", words, where="min_width", hint=hint)
+    if settings.calibration.repair == "blocks":
+        words, hint = "blocks are trained in ONNX models", "give repair='least-squares', then graphprune.finetune"
+        raise UsageError("bad-repair", words, where="repair", hint=hint)
     if settings.input_shapes:
         words, hint = "input_shapes are for ONNX models", "a torch module is traced at the sizes of example_inputs"
         raise UsageError("input-shapes", words, where="input_shapes", hint=hint)

@@ -14,6 +14,7 @@ from ..report.curve import Curve, Point
 from ..report.outline import structure_of
 from . import fitting
 from .calibration import comparing
+from .doubts import doubts
 from .opening import Opened, aligned, open_model, read
 from .run import version
 from .settings import Settings, check_settings, silent
@@ -75,7 +76,9 @@ def run_sweep(
         full["latency"] = watch.full
     path = None if source.loaded is None else str(source.loaded.path)
     structure = structure_of(opened.graph, opened.groups, scores=prepared.scores.arrays)
-    return Curve(path, full, prepared.scores.method, settings.seed, points, prepared.scores.notes, version(), structure)
+    measured = next((p.quality for p in points if p.quality is not None), None)
+    notes = (*prepared.scores.notes, *(doubts(settings, measured) if any(p.costs for p in points) else ()))
+    return Curve(path, full, prepared.scores.method, settings.seed, points, notes, version(), structure)
 
 
 def _points(

@@ -16,7 +16,9 @@ from ..statistics.consumers import Consumer, consumers_of
 from ..statistics.moments import Moments
 from .fit import Fit
 from .layer import Layer
+from .places import Place
 
+NOTHING_LEFT = "nothing is left of its inputs"
 Fitter = Callable[[Layer, NDArray[np.bool_]], Fit]
 """Returns new weights for a layer that loses columns: ``fit.compensated``, ``fit.least_squares``, ..."""
 
@@ -73,54 +75,42 @@ def fit_all(cuts: Iterable[Cut], moments_of: Callable[[Consumer], Moments], fitt
             outcome.left[cut.consumer.parameter] = reason
             continue
         layers = list(layers_of(cut.consumer, moments))
-        record(outcome, cut, layers, fitter)
+        record(outcome, Place.masked(cut, whole=True), layers, fitter)
     return outcome
 
 
-def not_fitted(cut: Cut, moments: Moments) -> str:
-    """Return why a consumer keeps its weights, "" where it is fitted."""
+def not_fitted(cut: Cut, moments: Moments, blocks: int | None = None) -> str:
+    """Return why a consumer keeps its weights, "" where it is fitted; ``blocks`` are its matrices (default: all)."""
     if cut.consumer.refusal:
         return cut.consumer.refusal
-    if moments.blocks > cut.consumer.blocks:
+    if moments.blocks > (cut.consumer.blocks if blocks is None else blocks):
         return "it is too wide: how its inputs go together is not known"
     if cut.removed.all():
-        return "nothing is left of its inputs"
+        return NOTHING_LEFT
     return ""
 
 
 def layers_of(consumer: Consumer, moments: Moments) -> Iterator[Layer]:
     """Yield the blocks of a consumer as layers; their columns belong to no units."""
     for b, weights in enumerate(consumer.stacked()):
-        block = moments.block(b)
-        none = np.full(weights.shape[1], -1, np.int64)
-        yield Layer(weights, block.second[0], block.mean, none, 0, consumer.bias is not None, rows=moments.rows)
+        yield Layer.of(weights, moments.block(b), centred=consumer.bias is not None)
 
 
-def record(outcome: Outcome, cut: Cut, layers: list[Layer], fitter: Fitter) -> dict[str, Array]:
-    """Fit the blocks of a consumer, note what that gives, and return what the pruned network is to store.
+def record(outcome: Outcome, place: Place, layers: list[Layer], fitter: Fitter) -> dict[str, Array]:
+    """Fit the blocks of a consumer, note what that gives, and return what the network that runs is to store.
 
-    ``layers`` have all columns, or those that are left. In the values noted, columns of removed units are as they were;
-    in those returned they are zero. Nothing is returned where weights are left alone.
+    ``layers`` have the columns that are seen there. Nothing is returned where weights are left alone.
     """
-    consumer = cut.consumer
-    removed = cut.removed.reshape(consumer.blocks, consumer.width)
-    fits = []
-    for gone, layer in zip(removed, layers, strict=True):
-        narrow = layer.weights.shape[1] < consumer.width
-        fits.append(fitter(layer, np.zeros(layer.weights.shape[1], np.bool_) if narrow else gone))
+    parameter = place.cut.consumer.parameter
+    fits = [fitter(layer, gone) for gone, layer in zip(place.removed, layers, strict=True)]
     energy = [layer.energy for layer in layers]
     for into, parts in ((outcome.before, [f.before for f in fits]), (outcome.after, [f.after for f in fits])):
-        into[consumer.parameter] = float(np.dot(parts, energy) / max(sum(energy), 1e-300))
-    shift = np.concatenate([f.shift for f in fits])
-    if not all(np.isfinite(f.weights).all() for f in fits) or not np.isfinite(shift).all():
-        outcome.left[consumer.parameter] = "its new weights would not be finite"
+        into[parameter] = float(np.dot(parts, energy) / max(sum(energy), 1e-300))
+    if not all(np.isfinite(f.weights).all() and np.isfinite(f.shift).all() for f in fits):
+        outcome.left[parameter] = "its new weights would not be finite"
         return {}
-    whole, cut_out = consumer.stacked(), np.zeros((consumer.blocks, consumer.outputs, consumer.width))
-    for b, (gone, fit) in enumerate(zip(removed, fits, strict=True)):
-        new = fit.weights[:, ~gone] if fit.weights.shape[1] == consumer.width else fit.weights
-        whole[b][:, ~gone] = cut_out[b][:, ~gone] = new
-    outcome.values.update(consumer.stored_with(whole.reshape(-1, consumer.width), shift))
-    return consumer.stored_with(cut_out.reshape(-1, consumer.width), shift)
+    outcome.values.update(place.repaired(fits))
+    return place.running(fits)
 
 
 def masked(cuts: Iterable[Cut], graph: Graph, values: Mapping[str, Array] | None = None) -> dict[str, Array]:

@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import UsageError
 from ..scoring import Needs, Prepared, choice, collect
@@ -51,10 +52,15 @@ class Calibrated:
     nothing else sees if there are twice as many; that is two runs on them a group, from the group on. Of many groups
     fewer samples are looked at, so that all of that takes about ``PROBING`` of a run on all samples, but at least
     ``FEWEST``. ``between="energy"`` takes scores as they are.
+
+    ``statistics`` are the moments themselves, where they were taken before (``graphprune stats``): the path of a file,
+    or ``Statistics``. Then the model does not run for them; groups are taken as with ``between="energy"`` unless there
+    is ``data`` as well.
     """
 
     data: Any = field(default=None, compare=False, repr=False)
     preprocess: Any = None
+    statistics: Any = field(default=None, compare=False, repr=False)
     samples: int = 256
     ridge: float = 0.01
     update: Update = "auto"
@@ -139,37 +145,50 @@ class Calibrated:
 
     def _measured(self, graph: Graph, groups: Groups, *, keep: bool = False) -> tuple[Scores, Halves, Before | None]:
         """Return the scores, the moments, and with ``keep`` what layers put out, for repair."""
-        from ..statistics.consumers import consumers_of
-        from .before import Before
         from .group_layers import Summing
         from .probing import Probe
-        from .samples import opened
 
-        data, notes = opened(graph, self.data, self.preprocess, self.samples, self.seed)
-        before = Before.of(graph, tuple(consumers_of(graph, groups)), data, self.seed) if keep else None
-        data, probes = self._held_out(data, len(groups))
-        moments = Halves.of_samples(graph, groups, data, self.seed, before)
+        moments, probes, before, notes = self._taken(graph, groups, keep=keep)
         summing, weights = Summing.of(graph, groups), Weights(graph)
         raw = {g.id: self._raw(g, summing, moments, weights) for g in groups.groups}
         moments = moments.together()
         notes += (*moments.notes, *_missing(summing))
-        if self.between == "outputs" and self.objective == "sum":
+        if self.between == "outputs" and self.objective == "sum" and probes is not None:
             parts = (self.probe, self.probe / 2)
             raw = Probe(graph, groups, moments.of, probes, self.ridge, parts).scaled(raw)
         scores = collect(self, weights, groups, lambda g: raw[g.id], self.objective)
-        options = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("data", "preprocess")}
-        return replace(scores, options=options, notes=notes), moments, before
+        plain = (f.name for f in fields(self) if f.name not in ("data", "preprocess", "statistics"))
+        options = {name: getattr(self, name) for name in plain}
+        return replace(scores, options=options, notes=tuple(dict.fromkeys(notes))), moments, before
+
+    def _taken(
+        self, graph: Graph, groups: Groups, *, keep: bool
+    ) -> tuple[Halves, Samples | None, Before | None, tuple[str, ...]]:
+        """Return the moments, the samples that outputs are compared on, what repair may use again, and notes."""
+        from ..statistics.consumers import consumers_of
+        from .before import Before
+        from .samples import opened
+
+        ready = None if self.statistics is None else Halves.stored(graph, self.statistics)
+        if ready is not None and self.data is None:
+            return ready, None, None, ()
+        data, notes = opened(graph, self.data, self.preprocess, self.samples, self.seed)
+        if ready is not None:
+            return ready, self._held_out(data, len(groups))[1], None, notes
+        before = Before.of(graph, tuple(consumers_of(graph, groups)), data, self.seed) if keep else None
+        data, probes = self._held_out(data, len(groups))
+        return Halves.of_samples(graph, groups, data, self.seed, before), probes, before, notes
 
     def _held_out(self, data: Samples, groups: int) -> tuple[Samples, Samples]:
         """Return the samples that moments are taken of, and those that outputs are compared on: others, if enough."""
         weighs = self.between == "outputs" and self.objective == "sum"
-        count = min(self.probes, max(round(PROBING * len(data) / max(groups, 1)), FEWEST))
-        if not weighs or len(data) < 2 * count + 2 * (data.fixed_batch or 1):
-            return data, data.first(count)
         unit = data.fixed_batch or 1
-        rest = len(data) - -(-count // unit) * unit
+        count = min(self.probes, max(round(PROBING * len(data) / max(groups, 1)), FEWEST))
+        count, whole = -(-count // unit) * unit, len(data) // unit * unit
+        if not weighs or whole < 2 * count + 2 * unit:
+            return data, data.first(count)
         # The last ones, not any: where neighbours are alike (views of a scene, frames), these are of other scenes.
-        return data.first(rest), replace(data, order=data.order[rest:])
+        return data.first(whole - count), replace(data, order=data.order[whole - count : whole])
 
     def _raw(self, group: Group, summing: Summing, moments: Halves, weights: Weights) -> FloatArray:
         """Score a group by its layers; one without any by the part of its weights' energy that each unit has."""
@@ -194,14 +213,26 @@ class Calibrated:
 
 
 def _missing(summing: Summing) -> tuple[str, ...]:
-    """Say which groups are not scored by data, and which in part."""
-    without = [name for name, consumers in summing.consumers.items() if not consumers]
+    """Say which groups are not scored by data and why, and which in part."""
+    reasons: dict[str, list[str]] = {}
+    for name, consumers in summing.consumers.items():
+        if not consumers:
+            why = next((w.partition(": ")[2] for w in summing.missed[name]), "no stored weight sums over them")
+            reasons.setdefault(why, []).append(name)
+        elif any(_uneven(unit.reshape(consumer.blocks, -1)) for consumer, unit in consumers):
+            reasons.setdefault("some own more columns of a layer than others", []).append(name)
     partly = {reason for name, missed in summing.missed.items() if summing.consumers[name] for reason in missed}
     notes = []
-    if without:
-        few = ", ".join(without[:4]) + (", ..." if len(without) > 4 else "")
-        notes.append(f"scored by the energy of their weights, since no stored weight sums over them: {few}")
+    for why, names in reasons.items():
+        few = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
+        notes.append(f"scored by the energy of their weights, since {why}: {few}")
     if partly:
         few = "; ".join(sorted(partly)[:3]) + ("; ..." if len(partly) > 3 else "")
         notes.append(f"not counted in the scores: {few}")
     return tuple(notes)
+
+
+def _uneven(units: NDArray[np.integer]) -> bool:
+    """Tell whether units own different numbers of a block's columns; ``units`` has shape (blocks, columns)."""
+    counts = (np.unique(row[row >= 0], return_counts=True)[1] for row in units)
+    return any(len(set(own.tolist())) > 1 for own in counts)

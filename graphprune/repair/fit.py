@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +13,8 @@ from scipy import linalg
 from ..errors import UsageError
 from ..groups import IntArray
 from ..scores import FloatArray
-from .layer import Layer
-from .nested import Floats, precise_enough
+from . import nested
+from .layer import Floats, Layer
 
 PLENTY = 8
 """Rows a column from which on the ridge need not be chosen."""
@@ -26,13 +26,15 @@ class Fit:
     """New weights, shape (outputs, columns), zero at removed columns, and what to add to the bias, shape (outputs,).
 
     ``before`` and ``after`` are the parts of the outputs' energy that are missed: with the old weights and bias, as
-    far as they are left, and with the new ones.
+    far as they are left, and with the new ones. ``spread`` is E[(W x)^2] of the new outputs, shape (outputs,), about
+    the mean where the layer is centred, where that is known.
     """
 
     weights: FloatArray
     shift: FloatArray
     before: float
     after: float
+    spread: FloatArray | None = None
 
 
 def compensated(layer: Layer, removed: NDArray[np.bool_]) -> Fit:
@@ -58,8 +60,7 @@ def least_squares(
     was chosen by other means. ``removed`` has shape (columns,). Raises UsageError for a ridge of 0 or less with moments
     that are singular.
     """
-    problem = Problem(layer, removed, towards)
-    return problem.fit(ridge) if validate else fit_of(layer, removed, problem.at(ridge))
+    return Problem(layer, removed, towards).fit(ridge, validate=validate)
 
 
 @dataclass(frozen=True)
@@ -70,55 +71,83 @@ class Problem:
     removed: NDArray[np.bool_]
     towards: Towards = "old"
 
-    def fit(self, ridge: float) -> Fit:
-        """Return what ``least_squares`` does."""
-        kept, new = self._kept, np.zeros_like(self.layer.weights)
-        if len(kept):
-            few = 0 < self.layer.rows < PLENTY * len(kept)
-            gram, start, missing = self._normal
-            new[:, kept] = start + (self._by_validation(ridge) if few else _solved(gram, missing.T, ridge).T)
-        return fit_of(self.layer, self.removed, new)
+    def fit(self, ridge: float, *, validate: bool = True) -> Fit:
+        """Return what ``least_squares`` does.
 
-    def at(self, ridge: float, *, rough: bool = False) -> FloatArray:
-        """Return the weights, shape (outputs, columns), with this very ridge; ``rough`` ones by float32 where wide."""
-        kept, new = self._kept, np.zeros_like(self.layer.weights)
-        if len(kept):
-            gram, start, missing = self._normal
-            used: Floats = precise_enough(gram) if rough else gram
-            new[:, kept] = start + _solved(used, missing.T.astype(used.dtype, copy=False), ridge).T
-        return new
+        No product with the moments is taken for the errors: the change D of weights that miss M solves D (C + l I) = M,
+        so that D C = M - l D, for the l that is added to the diagonal.
+        """
+        if not len(self.kept):
+            return fit_of(self.layer, self.removed, np.zeros_like(self.layer.weights))
+        few = validate and 0 < self.layer.rows < PLENTY * len(self.kept)
+        added = ridge * self.scale
+        change, added = self._by_validation(added) if few else (self.change(ridge), added)
+        made = self._wanted - added * change if self.scale else None
+        return fit_of(self.layer, self.removed, self.whole(self.start + change), made, self._missed_before)
+
+    def change(self, ridge: float, *, rough: bool = False) -> Floats:
+        """Return what this very ridge changes of ``start``; ``rough``: by float32 where there are many columns."""
+        if not self.scale:
+            return np.zeros_like(self.missing)
+        single = rough and len(self.kept) > nested.WIDE
+        damped: Floats = np.array(self.gram, np.float32) if single else np.array(self.gram, np.float64)
+        damped.flat[:: len(damped) + 1] += ridge * self.scale
+        return _solved(damped, self.missing.astype(damped.dtype, copy=False))
 
     @cached_property
-    def _kept(self) -> IntArray:
+    def scale(self) -> float:
+        """The mean of the diagonal of the moments, of which a ridge is a part; 0 where all inputs are constant."""
+        return max(float(np.trace(self.gram, dtype=np.float64)) / max(len(self.gram), 1), 0.0)
+
+    @cached_property
+    def kept(self) -> IntArray:
+        """The columns that are left."""
         return np.flatnonzero(~self.removed)
 
     @cached_property
-    def _normal(self) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """The moments of the columns left, the weights to start from, and what these miss, times the columns."""
-        kept, layer = self._kept, self.layer
-        gram = layer.gram[np.ix_(kept, kept)]
-        shape = (len(layer.weights), len(kept))
-        start = layer.weights[:, kept] if self.towards == "old" else np.zeros(shape)
-        return gram, start, layer.cross[:, kept] - start @ gram
+    def gram(self) -> Floats:
+        """The moments of the columns left."""
+        whole = len(self.kept) == len(self.removed)
+        return self.layer.gram if whole else self.layer.gram[np.ix_(self.kept, self.kept)]
 
     @cached_property
-    def _spectrum(self) -> tuple[FloatArray, FloatArray, FloatArray, float]:
-        """Eigenvalues and vectors of the moments, what is missed along them, and its energy."""
-        gram, start, missing = self._normal
-        values, vectors = linalg.eigh(gram, check_finite=False)
-        old = np.zeros_like(self.layer.weights)
-        old[:, self._kept] = start
-        return np.maximum(values, 0.0), vectors, missing @ vectors, self.layer.error(old)
+    def start(self) -> FloatArray:
+        """The weights to start from, shape (outputs, columns left)."""
+        old = self.layer.weights[:, self.kept]
+        return old if self.towards == "old" else np.zeros_like(old)
 
-    def _by_validation(self, least: float) -> FloatArray:
-        """Return the change of weights, shape (outputs, columns left), with the ridge of ``validated_ridge``."""
-        gram, _, missing = self._normal
-        scale = float(np.trace(gram)) / len(gram)
-        if scale <= 0:
-            return np.zeros_like(missing)
-        values, vectors, turned, energy = self._spectrum
-        ridge = validated_ridge(values, np.square(turned).sum(axis=0), energy, self.layer.rows, least * scale)
-        return np.asarray((turned / (values + ridge)) @ vectors.T)
+    @cached_property
+    def missing(self) -> FloatArray:
+        """What outputs by ``start`` miss, times the columns left, on average, shape (outputs, columns left)."""
+        return np.asarray(self._wanted - self.start @ self.gram if self.towards == "old" else self._wanted)
+
+    @cached_property
+    def _wanted(self) -> FloatArray:
+        return self.layer.cross[:, self.kept]
+
+    def whole(self, weights: FloatArray) -> FloatArray:
+        """Return weights of the columns left with the others at zero, shape (outputs, columns)."""
+        made = np.zeros_like(self.layer.weights)
+        made[:, self.kept] = weights
+        return made
+
+    @cached_property
+    def _missed_before(self) -> float | None:
+        """What the old weights that are left miss; None where ``fit_of`` is to find out."""
+        if self.layer.targets is None or self.towards != "old":
+            return None
+        product = self.whole(self._wanted - self.missing)  # at removed columns the weights are zero
+        return self.layer.error(self.whole(self.start), product)
+
+    def _by_validation(self, least: float) -> tuple[FloatArray, float]:
+        """Return the change of weights with the ridge of ``validated_ridge``, and what that adds to the diagonal."""
+        if not self.scale:
+            return np.zeros_like(self.missing), 0.0
+        values, vectors = linalg.eigh(self.gram.astype(np.float64, copy=False), check_finite=False)
+        values, turned = np.maximum(values, 0.0), self.missing @ vectors
+        energy = self.layer.error(self.whole(self.start))
+        added = validated_ridge(values, np.square(turned).sum(axis=0), energy, self.layer.rows, least)
+        return np.asarray((turned / (values + added)) @ vectors.T), added
 
 
 def validated_ridge(values: FloatArray, explained: FloatArray, energy: float, rows: int, least: float) -> float:
@@ -137,22 +166,30 @@ def validated_ridge(values: FloatArray, explained: FloatArray, energy: float, ro
     return float(ridges[score.argmin()] if np.isfinite(score).any() else ridges[-1])
 
 
-def _solved(gram: Floats, right: Floats, ridge: float) -> Floats:
-    scale = float(np.trace(gram)) / len(gram)
-    if scale <= 0:
-        return np.zeros_like(right)
-    damped = gram.copy()
-    damped.flat[:: len(damped) + 1] += ridge * scale
-    try:
-        return np.asarray(linalg.solve(damped, right, assume_a="pos", overwrite_a=True, check_finite=False))
-    except linalg.LinAlgError as error:
+def _solved(damped: Floats, missing: Floats) -> Floats:
+    """Return D with D C = M for positive definite C, which is overwritten, and M, shape (outputs, columns)."""
+    routines: Any = linalg.get_lapack_funcs(("potrf", "potrs"), (damped,))
+    factor, failed = routines[0](damped.T, lower=1, clean=0, overwrite_a=1)
+    if failed:
         words = "the moments of the columns left are singular"
-        raise UsageError("moments-singular", words, where="ridge", hint="raise ridge, or give more samples") from error
+        raise UsageError("moments-singular", words, where="ridge", hint="raise ridge, or give more samples")
+    return np.asarray(routines[1](factor, missing.T, lower=1)[0].T)
 
 
-def fit_of(layer: Layer, removed: NDArray[np.bool_], weights: FloatArray) -> Fit:
-    """Return weights, zero at removed columns, with the shift that suits them best and the errors before and after."""
+def fit_of(
+    layer: Layer, removed: NDArray[np.bool_], weights: FloatArray, made: FloatArray | None = None,
+    before: float | None = None,
+) -> Fit:  # fmt: skip
+    """Return weights, zero at removed columns, with the shift that suits them best and the errors before and after.
+
+    ``made`` is ``weights @ layer.gram`` at the columns that are left, and ``before`` what the old weights miss, the
+    bias at its best; both where they are known.
+    """
     shift = layer.shift(weights) if layer.centred else np.zeros(len(weights))
     left = np.where(removed, 0.0, layer.weights)
-    missed = layer.error(left) + (float(np.square(layer.shift(left)).sum()) if layer.centred else 0.0)
-    return Fit(weights, shift, missed / layer.energy, layer.error(weights) / layer.energy)
+    missed = layer.error(left) if before is None else before
+    missed += float(np.square(layer.shift(left)).sum()) if layer.centred else 0.0
+    product = np.zeros_like(weights)
+    product[:, ~removed] = (weights @ layer.gram)[:, ~removed] if made is None else made
+    spread = np.einsum("oi,oi->o", product, weights)
+    return Fit(weights, shift, missed / layer.energy, layer.error(weights, product) / layer.energy, spread)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from ..scores import FloatArray
 from ..statistics.consumers import Consumer, consumers_of, unseen
 from ..statistics.moments import Moments
 from .bias import takes_bias
-from .layer import Layer
+from .layer import ROUNDING, Layer
 from .nested import precise_enough
 
 
@@ -22,13 +22,22 @@ from .nested import precise_enough
 class GroupLayers:
     """Layers that sum over a group's units, and what each one's error is multiplied by: one over its output's energy.
 
-    ``missed`` says what else sums over them and is not among the layers. A grouped convolution is a layer a block.
+    ``missed`` says what else sums over them and is not among the layers. A grouped convolution is a layer a block, and
+    so is a consumer whose moments are kept in blocks: ``consumers`` says for each layer whose it is, by number.
     """
 
     group: str
     layers: tuple[Layer, ...] = ()
     factors: tuple[float, ...] = ()
     missed: tuple[str, ...] = ()
+    consumers: tuple[int, ...] = ()
+
+    def by_consumer(self, score: Callable[[Layer], FloatArray]) -> list[FloatArray]:
+        """Return for every consumer what its layers score together, shape (units,) each."""
+        found: dict[int, FloatArray] = {}
+        for consumer, layer in zip(self.consumers, self.layers, strict=True):
+            found[consumer] = found[consumer] + score(layer) if consumer in found else score(layer)
+        return list(found.values())
 
 
 @dataclass(frozen=True)
@@ -69,15 +78,21 @@ class Summing:
         """
         layers: list[Layer] = []
         factors: list[float] = []
-        for consumer, unit in self.consumers[name]:
-            moments = moments_of(consumer)
+        whose: list[int] = []
+        known: dict[str, tuple[Moments, list[Layer]]] = {}
+        for number, (consumer, unit) in enumerate(self.consumers[name]):
+            moments, alike = known.get(consumer.key) or (moments_of(consumer), [])
             stacked = np.asarray(consumer.stacked(moments.blocks), dtype=np.float64)
             centred = takes_bias(self.graph, consumer)
             energy = _energy(stacked, moments, centred=centred) if weighed else 1.0
             made = list(_blocks(stacked, moments, unit, self.groups[name].size, centred=centred))
+            if alike:  # queries, keys and values read the same, and hold one matrix of moments
+                made = [replace(new, second=old.second) for old, new in zip(alike, made, strict=True)]
+            known[consumer.key] = moments, made
             layers += made
             factors += [1 / energy] * len(made)
-        return GroupLayers(name, tuple(layers), tuple(factors), tuple(self.missed[name]))
+            whose += [number] * len(made)
+        return GroupLayers(name, tuple(layers), tuple(factors), tuple(self.missed[name]), tuple(whose))
 
 
 def units_of(groups: Groups, ordinals: Mapping[str, int], consumer: Consumer) -> dict[str, IntArray | str]:
@@ -103,21 +118,16 @@ def _blocks(stacked: FloatArray, moments: Moments, unit: IntArray, units: int, *
         mine = unit[b * width : (b + 1) * width]
         if (mine >= 0).any():
             block = moments.block(b) if len(stacked) > 1 else moments
-            yield Layer(weights, _square(block.second), np.asarray(block.mean), mine, units, centred, rows=moments.rows)
-
-
-def _square(blocks: FloatArray) -> FloatArray:
-    (only,) = blocks
-    return np.asarray(only)
+            yield Layer.of(weights, block, centred=centred, unit=mine, units=units)
 
 
 def _energy(stacked: FloatArray, moments: Moments, *, centred: bool) -> float:
     """Return the energy of the outputs of matrices; in float32 where they are wide, which moments are good for."""
     weights, scatter = precise_enough(stacked), precise_enough(moments.scatter)
-    energy = float(np.einsum("boi,boi->", weights @ scatter, weights)) / max(moments.rows, 1)
-    if not centred:
-        energy += float(np.square(np.einsum("boi,bi->bo", stacked, moments.mean.reshape(len(stacked), -1))).sum())
-    return energy if energy > 0 else 1.0
+    about = float(np.einsum("boi,boi->", weights @ scatter, weights)) / max(moments.rows, 1)
+    shift = float(np.square(np.einsum("boi,bi->bo", stacked, moments.mean.reshape(len(stacked), -1))).sum())
+    # Of inputs that are constant what is seen about the mean is rounding, and to be no reason for a large factor.
+    return max(about if centred else about + shift, (about + shift) * ROUNDING) or 1.0
 
 
 def even(layers: Sequence[Layer]) -> bool:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import reduce
 from operator import add
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..errors import UsageError
 from .nested import precise_enough
 
 if TYPE_CHECKING:
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 
 LEAST = 16
 """Samples from which on there are two halves."""
+FETCHED = 1 << 27
+"""Bytes of tensors that one run gives, about: onnxruntime holds as much again, beside the moments of both halves."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,10 @@ class Halves:
         from ..statistics.settings import Settings
 
         parts = 2 if len(data) >= LEAST * (data.fixed_batch or 1) else 1
-        settings = Settings(seed=seed)
+        settings = Settings(seed=seed, fetched=FETCHED)
+        if before is not None and before.settings.rows == settings.rows and before.rows is not None:
+            # As many of each sample for scores as for repair, so that they are read once.
+            settings = replace(settings, rows=before.rows * len(data))
         consumers = tuple(consumers_of(graph, groups))
         kept: dict[str, Any] = {}
         if before is not None:
@@ -53,6 +60,25 @@ class Halves:
             wanted = [c for c in consumers if c.node in before.nodes]
             targets_of(wanted, before.samples, before.settings, before.skips, first=len(data), into=before.targets)
         return cls(made, made[0].checked(*made[1:]).notes)
+
+    @classmethod
+    def stored(cls, graph: Graph, statistics: Any) -> Halves:
+        """Return statistics that were taken before, as one half: a file of them by its path, or ``Statistics``.
+
+        Raises UsageError for what is neither, for another model's, and for variances alone.
+        """
+        from ..statistics.files import load
+        from ..statistics.statistics import Statistics, fingerprint
+
+        found = load(statistics, graph) if isinstance(statistics, (str, Path)) else statistics
+        wrong = "" if isinstance(found, Statistics) else f"{type(found).__name__} is no path and no statistics"
+        if not wrong and (found.kind != "full" or found.fingerprint != fingerprint(graph)):
+            wrong = "they hold variances alone" if found.kind != "full" else "the statistics are of another model"
+        if wrong:
+            hint = "give what graphprune stats wrote for this model"
+            raise UsageError("statistics-model", wrong, where="statistics", hint=hint)
+        part = "" if found.complete else ", a part of the data"
+        return cls((found,), (f"moments are those taken before, of {found.samples} samples{part}", *found.notes))
 
     def of(self, consumer: Consumer) -> Moments:
         """Return the moments of what a consumer reads in all samples."""

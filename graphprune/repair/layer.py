@@ -11,8 +11,13 @@ from numpy.typing import NDArray
 from ..errors import UsageError
 from ..groups import IntArray
 from ..scores import FloatArray
+from ..statistics.moments import Moments
+
+Floats = NDArray[np.floating]
 
 TINY = 1e-300
+ROUNDING = 1e-12
+"""Part of a layer's energy below which what varies counts as rounding."""
 MOST = 0.9
 """The largest part of the identity in moments of few rows."""
 
@@ -35,22 +40,33 @@ class Targets:
 class Layer:
     """What computes W x (+ b): ``weights`` W, shape (outputs, columns), and the moments of x.
 
-    ``second`` is H = E[x x'], shape (columns, columns), ``mean`` E[x], shape (columns,). ``unit`` names the unit of
-    every column, shape (columns,), -1 for a column that always stays; ``units`` is how many units there are. With
-    ``centred`` the layer has a bias that takes up what the weights miss on average, so that moments about the mean
-    count. ``targets`` describe what the outputs are to be, where that is not W x.
-    ``rows`` is how many rows the moments are of (0: as if of infinitely many). Raises UsageError for shapes that do
-    not fit together and for moments that are not finite.
+    ``second`` is H = E[x x'], shape (columns, columns), or the covariance where they are ``about_mean``, ``mean`` E[x],
+    shape (columns,). ``unit`` names the unit of every column, shape (columns,), -1 for a column that always stays;
+    ``units`` is how many units there are. With ``centred`` the layer has a bias that takes up what the weights miss on
+    average, so that moments about the mean count. ``targets`` describe what the outputs are to be, where that is not
+    W x. ``rows`` is how many rows the moments are of (0: as if of infinitely many). Moments may be float32. Raises
+    UsageError for shapes that do not fit together and for moments that are not finite.
     """
 
     weights: FloatArray
-    second: FloatArray
+    second: Floats
     mean: FloatArray
     unit: IntArray
     units: int
     centred: bool = True
     targets: Targets | None = None
     rows: int = 0
+    about_mean: bool = False
+
+    @classmethod
+    def of(
+        cls, weights: FloatArray, moments: Moments, *, centred: bool, unit: IntArray | None = None, units: int = 0,
+        targets: Targets | None = None,
+    ) -> Layer:  # fmt: skip
+        """Return a layer from the moments of its inputs, of one block; without ``unit`` no column is a unit's."""
+        (covariance,) = moments.covariance
+        whose = np.full(len(covariance), -1, np.int64) if unit is None else unit
+        return cls(weights, covariance, moments.mean, whose, units, centred, targets, moments.rows, about_mean=True)
 
     def __post_init__(self) -> None:
         """Check shapes and values."""
@@ -65,9 +81,24 @@ class Layer:
             raise UsageError("moments-not-finite", "the moments or weights of a layer hold infinite or NaN values")
 
     @cached_property
-    def gram(self) -> FloatArray:
+    def gram(self) -> Floats:
         """The moments of the inputs that count: the covariance where centred, H where not."""
-        return self.second - np.outer(self.mean, self.mean) if self.centred else self.second
+        if self.centred == self.about_mean:
+            return self.second
+        sign = -1.0 if self.centred else 1.0
+        return self.second + np.outer((sign * self.mean).astype(self.second.dtype), self.mean.astype(self.second.dtype))
+
+    @property
+    def variance(self) -> FloatArray:
+        """The variance of every input, shape (columns,)."""
+        own = np.diagonal(self.second).astype(np.float64)
+        return np.maximum(own if self.about_mean else own - np.square(self.mean), 0.0)
+
+    @property
+    def power(self) -> FloatArray:
+        """E[x^2] of every input, shape (columns,)."""
+        own = np.diagonal(self.second).astype(np.float64)
+        return np.maximum(own + np.square(self.mean) if self.about_mean else own, 0.0)
 
     @cached_property
     def cross(self) -> FloatArray:
@@ -79,22 +110,35 @@ class Layer:
     @cached_property
     def energy(self) -> float:
         """The energy of the targets, about their mean where centred; never 0."""
-        if self.targets is None:
-            whole = float(np.einsum("oi,oi->", self.weights @ self.second, self.weights))
-            shift = float(np.square(self.weights @ self.mean).sum())
-        else:
+        if self.targets is not None:
             whole, shift = float(self.targets.second.sum()), float(np.square(self.targets.mean).sum())
-        return max(whole - (shift if self.centred else 0.0), whole * 1e-12, TINY)
+            return max(whole - (shift if self.centred else 0.0), whole * ROUNDING, TINY)
+        own = float(np.einsum("oi,oi->", self.weights @ self.gram, self.weights))
+        shift = float(np.square(self.weights @ self.mean).sum()) if self.centred else 0.0
+        return max(own, (own + shift) * ROUNDING, TINY)
 
-    def damped(self, ridge: float) -> FloatArray:
-        """Return ``gram`` with a part of the mean of its diagonal, ``ridge_of(ridge)``, added to the diagonal.
-
-        Where every input is constant the diagonal gets ones: nothing can be told apart, and nothing breaks.
-        """
+    def damped(self, ridge: float) -> Floats:
+        """Return ``gram`` with ``damping(ridge)`` added to the diagonal."""
         made = self.gram.copy()
-        scale = float(np.trace(made)) / max(len(made), 1)
-        made.flat[:: len(made) + 1] += self.ridge_of(ridge) * scale if scale > 0 else 1.0
+        made.flat[:: len(made) + 1] += self.damping(ridge)
         return made
+
+    def damping(self, ridge: float) -> float:
+        """Return what is added to the diagonal: a part of its mean, ``ridge_of(ridge)``.
+
+        Where every input is constant it is one: nothing can be told apart, and nothing breaks.
+        """
+        scale = self._trace / max(len(self.gram), 1)
+        return self.ridge_of(ridge) * scale if scale > 0 else 1.0
+
+    @cached_property
+    def _trace(self) -> float:
+        return float(np.trace(self.gram, dtype=np.float64))
+
+    @cached_property
+    def _square(self) -> float:
+        """The sum of all squares; row by row, so that float32 does."""
+        return float(np.einsum("ij,ij->i", self.gram, self.gram).sum(dtype=np.float64))
 
     def ridge_of(self, least: float) -> float:
         """Return what is added to diagonals, as a part of their mean: ``least``, or more where rows are few.
@@ -103,7 +147,7 @@ class Layer:
         oracle-approximating shrinkage of Chen, Wiesel, Eldar and Hero (2010, arXiv 0907.4698, eq. 23).
         """
         columns = len(self.gram)
-        trace, square = float(np.trace(self.gram)), float(np.square(self.gram).sum())
+        trace, square = self._trace, self._square
         if not self.rows or columns < 2 or trace <= 0:
             return least
         above = (1 - 2 / columns) * square + trace**2
@@ -111,16 +155,17 @@ class Layer:
         part = min(above / below, MOST) if below > above / MOST else MOST
         return max(least, part / (1 - part))
 
-    def error(self, changed: FloatArray) -> float:
+    def error(self, changed: FloatArray, product: FloatArray | None = None) -> float:
         """Return the energy of what outputs miss with other weights, shape (outputs, columns), the bias at its best.
 
-        It is E|y - W' x|^2, about the mean where centred; not divided by anything.
+        It is E|y - W' x|^2, about the mean where centred; not divided by anything. ``product`` is ``changed @ gram``,
+        where that is known.
         """
         if self.targets is None:  # this way round does not take the difference of large numbers
             missing = self.weights - changed
             return max(float(np.einsum("oi,oi->", missing @ self.gram, missing)), 0.0)
-        inner = changed @ self.gram - 2 * self.cross
-        return max(self.energy + float(np.einsum("oi,oi->", inner, changed)), 0.0)
+        made = changed @ self.gram if product is None else product
+        return max(self.energy + float(np.einsum("oi,oi->", made - 2 * self.cross, changed)), 0.0)
 
     def shift(self, changed: FloatArray) -> FloatArray:
         """Return what other weights need added to the bias, shape (outputs,), for their mean output to be right."""
@@ -148,9 +193,9 @@ class Blocks:
             raise UsageError("uneven-units", "units of a group own different numbers of a layer's columns")
         return cls(present, order.reshape(len(present), -1))
 
-    def grams(self, matrix: FloatArray) -> FloatArray:
+    def grams(self, matrix: Floats) -> FloatArray:
         """Return the diagonal blocks of a matrix, shape (present units, columns of each, columns of each)."""
-        return np.asarray(matrix[self.columns[:, :, None], self.columns[:, None, :]])
+        return np.asarray(matrix[self.columns[:, :, None], self.columns[:, None, :]], np.float64)
 
     def spread(self, values: NDArray[np.float64], units: int) -> FloatArray:
         """Return values of the present units as those of all, shape (units,); 0 for units without columns."""
@@ -166,12 +211,12 @@ def traces(first: FloatArray, second: FloatArray) -> FloatArray:
     return np.asarray(np.maximum(np.trace(np.linalg.solve(first, second), axis1=1, axis2=2), 0.0))
 
 
-def inverse(matrix: FloatArray) -> FloatArray:
+def inverse(matrix: Floats) -> FloatArray:
     """Return the inverse of a positive definite matrix by Cholesky; raises UsageError where it is not definite."""
     from scipy import linalg
 
     try:
-        factor = linalg.cholesky(matrix, lower=True, check_finite=False)
+        factor = linalg.cholesky(matrix.astype(np.float64, copy=False), lower=True, check_finite=False)
     except linalg.LinAlgError as error:
         raise UsageError(
             "moments-singular", "the moments of a layer's inputs are singular", hint="raise ridge"

@@ -2,31 +2,29 @@
 
 With columns in the order in which they go, the last first, the columns left are always the first k, and the Cholesky
 factor of their damped moments is the leading part of that of all. So fits at many widths cost one factorisation and
-two triangular solves each. Layers of more than ``WIDE`` columns are factorised in float32: these fits tell how large
+a triangular solve each. Layers of more than ``WIDE`` columns are factorised in float32: these fits tell how large
 errors are, and do not end up in a model.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import linalg
 
 from ..errors import UsageError
 from ..groups import IntArray
 from ..scores import FloatArray
-from .layer import Layer
+from .layer import Floats, Layer
 
 WIDE = 1024
 """Columns above which float32 is used."""
 SKETCH = 96
 """Combinations of outputs that stand for all of a layer with more: their errors are off by some per cent."""
-
-Floats = NDArray[np.floating]
 
 
 @dataclass(frozen=True)
@@ -53,69 +51,97 @@ class Nested:
         return np.asarray(rank[self.layer.unit])  # unit -1 reads the last entry
 
     @cached_property
-    def gram(self) -> Floats:
-        """The moments that count, columns in order."""
-        return precise_enough(self.layer.gram)[np.ix_(self.columns, self.columns)]
-
-    @cached_property
-    def _factor(self) -> Any:
-        """The Cholesky factor of the damped moments, lower, columns in order."""
-        damped = self.gram.copy()
-        scale = float(np.trace(self.layer.gram)) / max(len(damped), 1)
-        damped.flat[:: len(damped) + 1] += self.layer.ridge_of(self.ridge) * scale if scale > 0 else 1.0
-        try:
-            return linalg.cholesky(damped, lower=True, overwrite_a=True, check_finite=False)
-        except linalg.LinAlgError as error:
-            words = "the moments of a layer's inputs are singular"
-            raise UsageError("moments-singular", words, hint="raise ridge") from error
+    def _factor(self) -> Floats:
+        """The Cholesky factor of the damped moments, columns in order: its lower triangle; above it is anything."""
+        damped = ordered(precise_enough(self.layer.gram), self.columns)
+        damped = damped.copy() if np.may_share_memory(damped, self.layer.gram) else damped
+        damped.flat[:: len(damped) + 1] += self.layer.damping(self.ridge)
+        return factor_of(damped)
 
     def left(self, gone: int) -> int:
         """Return how many columns are left once so many units are gone; they are the first ones."""
         return int((self._ranks >= gone).sum())
 
-    def change(self, weights: Floats, gone: int) -> Floats:
-        """Return what a fit changes of weights, shape (outputs, columns), columns in order, once units are gone.
+    def changes(self, weights: Floats, counts: Sequence[int]) -> Iterator[Floats]:
+        """Yield what fits change of weights, shape (outputs, columns), columns in order, once so many units are gone.
 
-        The removed columns go to zero, and the others take up what the damped moments say (methods.md 6.8, 6.9).
+        ``counts`` ascend. The removed columns R go to zero, and the others K take up W_R H_RK H_KK^-1 of the damped
+        moments (methods.md 6.8, 6.9). With their factor L that is (W_R L_RK) L_KK^-1, whose first product grows with R.
         """
-        k = self.left(gone)
-        removed = weights[:, k:]
-        change = np.concatenate([np.zeros_like(weights[:, :k]), -removed], axis=1)
-        if 0 < k < weights.shape[1]:
-            lower = np.asfortranarray(self._factor[:k, :k])
-            wanted = (removed @ self.gram[k:, :k]).T
-            change[:, :k] = linalg.cho_solve((lower, True), wanted, overwrite_b=True, check_finite=False).T
-        return np.asarray(change)
+        end = weights.shape[1]
+        moved = np.zeros_like(weights)
+        for count in counts:
+            k = self.left(count)
+            moved = moved[:, :k] + weights[:, k:end] @ self._factor[k:end, :k]
+            end = k
+            yield np.concatenate([self._solved(moved), -weights[:, k:]], axis=1)
+
+    def _solved(self, moved: Floats) -> Floats:
+        """Return ``moved`` L_KK^-1, for the first columns K."""
+        k = moved.shape[1]
+        if not moved.size:
+            return moved
+        # BLAS's columns are NumPy's rows: this is L' X' = moved' to it, with the upper triangle L'.
+        solve: Any = linalg.get_blas_funcs("trsm", (moved,))
+        upper = np.ascontiguousarray(self._factor[:k, :k]).T
+        return np.asarray(solve(1.0, upper, np.ascontiguousarray(moved).T).T)
 
     def in_order(self, weights: FloatArray) -> Floats:
-        """Return weights, shape (outputs, columns), with their columns in order, in the type of ``gram``."""
-        return weights[:, self.columns].astype(self.gram.dtype, copy=False)
+        """Return weights, shape (outputs, columns), with their columns in order, in the type that is computed in."""
+        return weights[:, self.columns].astype(self._factor.dtype, copy=False)
 
-    def fitted(self, gone: int) -> FloatArray:
-        """Return the layer's weights once units are gone, shape (outputs, columns), columns in their own places."""
-        made = np.zeros_like(self.layer.weights)
-        own = self.in_order(self.layer.weights)
-        k = self.left(gone)
-        made[:, self.columns[:k]] = (own + self.change(own, gone))[:, :k]
+    def in_place(self, change: Floats) -> Floats:
+        """Return what weights change by with its columns in their own places."""
+        made = np.empty_like(change)
+        made[:, self.columns] = change
         return made
 
+    def fits(self, counts: Sequence[int]) -> Iterator[FloatArray]:
+        """Yield the layer's weights once so many units are gone, shape (outputs, columns), columns in their own places.
 
-def precise_enough(matrix: FloatArray) -> Floats:
+        ``counts`` ascend.
+        """
+        own = self.in_order(self.layer.weights)
+        for count, change in zip(counts, self.changes(own, counts), strict=True):
+            made, k = np.zeros_like(self.layer.weights), self.left(count)
+            made[:, self.columns[:k]] = own[:, :k] + change[:, :k]
+            yield made
+
+
+def ordered(matrix: Floats, columns: IntArray) -> Floats:
+    """Return some rows and columns of a matrix; itself where these are all, in order."""
+    if len(columns) == len(matrix) and (columns[1:] > columns[:-1]).all():
+        return matrix
+    return matrix.take(columns, axis=0).take(columns, axis=1)
+
+
+def factor_of(matrix: Floats) -> Floats:
+    """Return the Cholesky factor of a matrix in C order, its lower triangle; the matrix is overwritten.
+
+    Raises UsageError where it is not positive definite.
+    """
+    # LAPACK's columns are NumPy's rows: its upper triangle is the lower one here.
+    factorise: Any = linalg.get_lapack_funcs("potrf", (matrix,))
+    factor, failed = factorise(matrix.T, lower=0, clean=0, overwrite_a=1)
+    if failed:
+        raise UsageError("moments-singular", "the moments of a layer's inputs are singular", hint="raise ridge")
+    return np.asarray(factor.T)
+
+
+def precise_enough(matrix: Floats) -> Floats:
     """Return a matrix in float32 where it has more than ``WIDE`` columns, and as it is where not."""
     return matrix if matrix.shape[-1] <= WIDE else matrix.astype(np.float32, copy=False)
 
 
-def missed(change: Floats, judge: Nested, mean: FloatArray) -> float:
+def missed(change: Floats, judge: Layer, mean: FloatArray) -> float:
     """Return E|d x - d m|^2, over the rows of ``judge``, of what weights change by, d; ``mean`` is m.
 
     That is the energy missed on rows by weights and a bias that were fitted on others, of that mean. Without a bias m
     counts as zero.
     """
-    inner = float(np.einsum("oi,oi->", change @ judge.gram, change))
-    if not judge.layer.centred:
-        return max(inner, 0.0)
-    apart = (judge.layer.mean - mean)[judge.columns]
-    return max(inner, 0.0) + float(np.square(change @ apart).sum())
+    product = change @ judge.gram.astype(change.dtype, copy=False)
+    inner = max(float(np.einsum("oi,oi->o", product, change).sum(dtype=np.float64)), 0.0)
+    return inner + (float(np.square(change @ (judge.mean - mean)).sum()) if judge.centred else 0.0)
 
 
 def sketched(weights: FloatArray) -> FloatArray:

@@ -45,14 +45,12 @@ def _weights(cuts: Sequence[Cut], moments: Moments, ridge: float) -> Iterator[Va
         yield from ({} for _ in cuts)
         return
     order = np.arange(len(cuts))
-    blocks = [Nested(layer, order, ridge) for layer in _layers(consumer, moments, first_level(cuts), len(cuts))]
-    for level in range(len(cuts)):
-        if not_fitted(cuts[level], moments):
-            yield {}
-            continue
-        weights = [block.fitted(level + 1) for block in blocks]
-        shifts = [_shift(block.layer, made) for block, made in zip(blocks, weights, strict=True)]
+    counts = [level + 1 for level, cut in enumerate(cuts) if not not_fitted(cut, moments)]
+    layers = list(_layers(consumer, moments, first_level(cuts), len(cuts)))
+    for weights in zip(*(Nested(layer, order, ridge).fits(counts) for layer in layers), strict=True):
+        shifts = [_shift(layer, made) for layer, made in zip(layers, weights, strict=True)]
         yield consumer.stored_with(np.concatenate(weights), np.concatenate(shifts))
+    yield from ({} for _ in range(len(cuts) - len(counts)))  # later levels leave nothing
 
 
 def first_level(cuts: Sequence[Cut]) -> IntArray:
@@ -64,9 +62,8 @@ def first_level(cuts: Sequence[Cut]) -> IntArray:
 def _layers(consumer: Consumer, moments: Moments, unit: IntArray, levels: int) -> Iterator[Layer]:
     """Yield the blocks of a consumer, whose columns belong to the levels at which they go."""
     for b, weights in enumerate(consumer.stacked()):
-        block, mine = moments.block(b), unit[b * consumer.width : (b + 1) * consumer.width]
-        centred = consumer.bias is not None
-        yield Layer(weights, block.second[0], block.mean, mine, levels, centred, rows=moments.rows)
+        mine = unit[b * consumer.width : (b + 1) * consumer.width]
+        yield Layer.of(weights, moments.block(b), centred=consumer.bias is not None, unit=mine, units=levels)
 
 
 def _shift(layer: Layer, weights: FloatArray) -> FloatArray:

@@ -53,10 +53,12 @@ class Probe:
         """Return the scores of every group, scaled so that their sums are the errors seen at the outputs.
 
         ``scores`` add up to errors, shape (units,) a group. A group whose error cannot be told from zero, or that has
-        no weights to remove columns of, is scaled by the median of what others are. Raises ModelError for a model that
-        does not run.
+        no weights to remove columns of, is scaled by the median of what others are. They are returned as they are where
+        nothing can be compared. Raises ModelError for a model that does not run.
         """
-        names = [n for n in self.graph.outputs if self.graph.tensors[n].dtype.startswith("float")]
+        names = compared(self.graph)
+        if not names:
+            return dict(scores)
         running = reruns(self.graph, names, self.samples)
         before = running.outputs({})
         seen = {name: list(self._seen(name, values, running, before)) for name, values in scores.items()}
@@ -88,6 +90,26 @@ class Probe:
         return tuple(consumers_of(self.graph, self.groups))
 
 
+def compared(graph: Graph) -> list[str]:
+    """Return the tensors that errors are told by: the floating outputs.
+
+    Where there is none, they are what outputs are made of, such as what an ArgMax looks at.
+    """
+    makers = {name: node for node in graph.nodes for name in node.outputs}
+    seen, waiting = dict.fromkeys(graph.outputs), list(graph.outputs)
+    found = [name for name in seen if _is_floating(graph, name)]
+    while waiting and not found:
+        sources = [n for name in waiting for n in (makers[name].inputs if name in makers else ()) if n]
+        waiting = [n for n in dict.fromkeys(sources) if n not in seen and graph.tensors[n].kind == "activation"]
+        seen.update(dict.fromkeys(waiting))
+        found = [name for name in waiting if name in makers and _is_floating(graph, name)]
+    return found
+
+
+def _is_floating(graph: Graph, name: str) -> bool:
+    return graph.tensors[name].dtype.startswith("float")
+
+
 def along(scores: FloatArray, seen: Sequence[tuple[int, float]], usual: float) -> FloatArray:
     """Return scores in the same order whose sums are the errors seen, stretch by stretch, and never fall.
 
@@ -113,12 +135,28 @@ def along(scores: FloatArray, seen: Sequence[tuple[int, float]], usual: float) -
 def relative_error(before: Sequence[Sequence[Array]], after: Sequence[Sequence[Array]]) -> float:
     """Return the energy of what outputs differ by over their own about the mean over samples, the mean over outputs.
 
-    Outputs are given batch by batch. Where all samples give the same, the energy itself counts.
+    Outputs are given batch by batch. Where all samples give the same, the energy itself counts. Places where the
+    original is infinite (logarithms of zero, masks) are left out; where the pruned one alone is, all is lost.
     """
     parts = []
     for old, new in zip(before, after, strict=True):
-        was, now = (np.concatenate([np.ravel(b) for b in batches]).astype(np.float64) for batches in (old, new))
-        centred = [np.ravel(b - b.mean(axis=0, keepdims=True)) for b in (np.asarray(o, np.float64) for o in old)]
-        energy = float(np.square(np.concatenate(centred)).sum()) or float(np.square(was).sum()) or 1.0
-        parts.append(float(np.square(now - was).sum()) / energy)
+        was, now = ([np.asarray(b, np.float64) for b in batches] for batches in (old, new))
+        known = [np.isfinite(b) for b in was]
+        was = [np.where(k, b, 0.0) for k, b in zip(known, was, strict=True)]
+        spread = sum(float(np.square(b - middle).sum()) for b, middle in zip(was, _means(was), strict=True))
+        energy = spread or sum(float(np.square(b).sum()) for b in was) or 1.0
+        worst = (energy / max(sum(b.size for b in was), 1)) ** 0.5
+        missed = 0.0
+        for k, a, b in zip(known, was, now, strict=True):
+            missed += float(
+                np.square(np.where(k & np.isfinite(b), np.where(np.isfinite(b), b, 0.0) - a, k * worst)).sum()
+            )
+        parts.append(missed / energy)
     return float(np.mean(parts)) if parts else 0.0
+
+
+def _means(batches: Sequence[FloatArray]) -> Sequence[FloatArray]:
+    """Return what to centre batches about: the mean over all samples, or each batch's own where sizes differ."""
+    if len({b.shape[1:] for b in batches}) > 1 or not all(b.ndim for b in batches):
+        return [np.asarray(b.mean(axis=0) if b.ndim else 0.0) for b in batches]
+    return [np.asarray(sum(b.sum(axis=0) for b in batches) / sum(len(b) for b in batches))] * len(batches)

@@ -28,10 +28,15 @@ def restored(layer: Layer, fit: Fit) -> Fit:
     """
     if not layer.centred or layer.targets is None or layer.targets.own is None:
         return fit
-    given = np.einsum("oi,oi->o", fit.weights @ layer.gram, fit.weights)
+    given = fit.spread
+    if given is None:
+        given = np.einsum("oi,oi->o", fit.weights @ layer.gram, fit.weights)
     factors = np.clip(np.sqrt(layer.targets.own / np.maximum(given, TINY)), 1 / MOST, MOST)
-    weights = fit.weights * factors[:, None]
-    return replace(fit, weights=weights, shift=layer.shift(weights), after=layer.error(weights) / layer.energy)
+    weights, spread = fit.weights * factors[:, None], given * np.square(factors)
+    # E|y - f W x|^2 = E|y|^2 + f^2 E|W x|^2 - 2 f E[y W x], output by output: no more than is known already.
+    crossed = np.einsum("oi,oi->", layer.cross, weights)
+    after = max(layer.energy + float(spread.sum() - 2 * crossed), 0.0) / layer.energy
+    return replace(fit, weights=weights, shift=layer.shift(weights), after=after, spread=spread)
 
 
 def restoring(fitter: Fitter) -> Fitter:

@@ -12,9 +12,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from . import nested
 from .fit import Problem
 from .layer import Layer
-from .validation import elsewhere
+from .nested import precise_enough
 
 STEPS = (1.0, 10.0, 100.0, 1000.0)
 """The ridges tried, over the least one."""
@@ -26,15 +27,29 @@ def best_ridge(
     """Return the ridge of ``STEPS`` times ``least`` with the smallest error on the half that was not fitted, both ways.
 
     ``first`` and ``second`` are the blocks of a consumer with the moments of either half, ``removed`` the columns of
-    each block that are gone, shape (columns,).
+    each block that are gone, shape (columns,). Ridges are tried from the least one up for as long as the error falls.
+    Wide blocks (``nested.WIDE``) are fitted on the first half alone.
     """
-    ridges = [least * step for step in STEPS]
-    errors = np.zeros(len(ridges))
-    for gone, one, other in zip(removed, first, second, strict=True):
-        for fitted, judge in ((one, other), (other, one)):
-            problem = Problem(fitted, gone)
-            for k, ridge in enumerate(ridges):
-                weights = problem.at(ridge, rough=True)
-                shift = fitted.shift(weights) if fitted.centred else np.zeros(len(weights))
-                errors[k] += elsewhere(judge, weights, shift)
-    return ridges[int(errors.argmin())]
+    blocks = [(Problem(a, gone), Problem(b, gone)) for gone, a, b in zip(removed, first, second, strict=True)]
+    ways = [*blocks, *((b, a) for a, b in blocks if len(a.kept) <= nested.WIDE)]
+    best, lowest = least, np.inf
+    for step in STEPS:
+        error = sum(_crossed(fitted, judge, least * step) for fitted, judge in ways)
+        if error >= lowest:
+            break
+        best, lowest = least * step, error
+    return best
+
+
+def _crossed(fitted: Problem, judge: Problem, ridge: float) -> float:
+    """Return E|y - W x - b|^2 on the rows of ``judge`` for weights and a bias fitted on others, but for a constant.
+
+    The constant is what the weights to start from miss there; it does not depend on the ridge.
+    """
+    change = fitted.change(ridge, rough=True)
+    gram, missing = precise_enough(judge.gram), judge.missing.astype(change.dtype, copy=False)
+    error = float(np.einsum("oi,oi->", change @ gram - 2 * missing, change))
+    if not judge.layer.centred:
+        return error
+    weights = fitted.whole(fitted.start + change)
+    return error + float(np.square(judge.layer.shift(weights) - fitted.layer.shift(weights)).sum())

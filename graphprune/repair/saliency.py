@@ -14,7 +14,7 @@ def wanda(layer: Layer) -> FloatArray:
     After Sun et al. (ICLR 2024, arXiv 2306.11695), structured. |X_k|_2 is taken a sample, sqrt(E[x_k^2]): the number of
     samples does not matter.
     """
-    norms = np.sqrt(np.maximum(np.diag(layer.second), 0.0))
+    norms = np.sqrt(layer.power)
     return _summed(layer, np.abs(layer.weights).mean(axis=0) * norms)
 
 
@@ -24,8 +24,7 @@ def fluctuation(layer: Layer, *, weighted: bool = True) -> FloatArray:
     After An et al., *FLAP* (AAAI 2024, arXiv 2312.11983). With the weights it is the diagonal of the exact error that
     bias compensation leaves; without a bias the variance is still the one about the mean.
     """
-    variance = np.maximum(np.diag(layer.second) - np.square(layer.mean), 0.0)
-    return _summed(layer, variance * (np.square(layer.weights).sum(axis=0) if weighted else 1.0))
+    return _summed(layer, layer.variance * (np.square(layer.weights).sum(axis=0) if weighted else 1.0))
 
 
 def _summed(layer: Layer, values: FloatArray) -> FloatArray:

@@ -18,24 +18,25 @@ import numpy as np
 from ..coupling import couple_like
 from ..errors import UsageError
 from ..folding import with_values
-from ..graph import Graph
-from ..groups import Groups, IntArray
+from ..graph import Array, Graph
+from ..groups import Groups
 from ..layout import kept_by
 from ..scoring import choice
-from ..statistics.consumers import consumers_of
+from ..statistics.consumers import consumers_of, unseen
 from ..statistics.moments import Cross
 from ..statistics.settings import Settings
-from ..statistics.skips import skips_of
-from .apply import Cut, Fitter, Outcome, cuts_of, fit_all, masked, not_fitted, record
+from .apply import NOTHING_LEFT, Cut, Fitter, Outcome, cuts_of, fit_all, masked, not_fitted, record
 from .before import Before, rows_for
 from .behind import behind, inside
 from .bias import with_biases
 from .fit import compensated, least_squares
 from .halves import LEAST
 from .layer import Layer, Targets
+from .places import Place, pairs_of
 from .restored import restoring
 from .ridges import best_ridge
-from .samples import opened
+from .samples import check_rows, opened
+from .shrunk import shrunk
 
 if TYPE_CHECKING:
     from ..data import Samples
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
     from ..scores import FloatArray
     from ..statistics.sequential import Pair
     from ..statistics.targets import Targets as Outputs
-    from ..statistics.windows import Rows
 
 How = Literal["least-squares", "bias", "obs"]
 JUDGES = 128
@@ -95,18 +95,29 @@ def repair(
         cuts = list(cuts_of(base, groups, kept_by(groups, replace(plan, fingerprint=groups.fingerprint))))
     data, notes = opened(graph, samples, None, count, seed)
     if not cuts:
-        return Repaired(graph, (*notes, "nothing is to be repaired: no weight loses columns"), {}, {})
+        return Repaired(graph, (*notes, _nothing(graph, groups, plan)), {}, {})
     if before is not None and not (original is None and before.is_of(graph, data, seed)):
         before = None
     settings = Settings(seed=seed, rows=_rows(cuts)) if before is None else before.settings
     if how == "obs":
         outcome = _at_once(base, groups, cuts, data, settings, partial(least_squares, ridge=ridge))
     elif how == "bias":
-        outcome = _in_stages(base, cuts, data, settings, None, original, groups, before)
+        outcome = _in_stages(base, cuts, data, settings, None, original, groups, plan, before)
     else:
-        outcome = _in_stages(base, cuts, data, settings, ridge, original, groups, before)
+        outcome = _in_stages(base, cuts, data, settings, ridge, original, groups, plan, before)
     made = with_values(base, outcome.values) if outcome.values else graph
     return Repaired(made, (*notes, *_notes(outcome, len(data))), outcome.before, outcome.after, outcome.left)
+
+
+def _nothing(graph: Graph, groups: Groups, plan: Plan) -> str:
+    """Say why no weight can be fitted: none loses columns, or none of those that do is one to be fitted."""
+    lost = {name for name, units in plan.keep.items() if len(units) < groups[name].size}
+    reasons = dict.fromkeys(one.reason for one in unseen(graph, groups) if lost.intersection(one.groups))
+    return (
+        f"nothing can be repaired: {'; '.join(reasons)}"
+        if reasons
+        else "nothing is to be repaired: no weight loses columns"
+    )
 
 
 def _rows(cuts: Sequence[Cut]) -> int:
@@ -125,39 +136,42 @@ def _at_once(
 
 def _in_stages(
     graph: Graph, cuts: Sequence[Cut], data: Samples, settings: Settings, ridge: float | None, original: Graph | None,
-    groups: Groups, before: Before | None = None,
+    groups: Groups, plan: Plan, before: Before | None = None,
 ) -> Outcome:  # fmt: skip
     """Fit consumers one after the other: weights with at least this ridge, or only biases where it is None."""
-    from ..statistics.sequential import Pair, sequential
+    from ..statistics.sequential import sequential
 
     outcome = Outcome()
     outcome.left.update({c.consumer.parameter: c.consumer.refusal for c in cuts if c.consumer.refusal})
-    dense = {c.node: c for c in consumers_of(original, couple_like(groups, original))} if original is not None else {}
+    outcome.left.update({c.consumer.parameter: NOTHING_LEFT for c in cuts if c.removed.all()})
     enough = ridge is not None and len(data) >= LEAST * (data.fixed_batch or 1)
     every = list(consumers_of(graph, groups)) if enough else []
     more, inner = list(behind(graph, every, cuts)), inside(graph, every)
-    fitted = {c.consumer.node: c for c in (*cuts, *more) if not c.consumer.refusal}
-    skips = _skips([*cuts, *more], original)
-    pairs = [
-        Pair(dense.get(node, c.consumer), c.consumer, columns=_seen(c), skip=skips.get(node))
-        for node, c in fitted.items()
-    ]
-    if not pairs:
+    fitted = [c for c in (*cuts, *more) if c.consumer.parameter not in outcome.left]
+    if not fitted:
         return outcome
+    running = shrunk(graph, groups, plan, fitted)
+    pairs = None if running is None else pairs_of(running, groups, original)
+    values: dict[str, Array] = {}
+    if running is None or pairs is None:
+        running, values = [Place.masked(c) for c in fitted], masked(cuts, graph)
+        pairs = pairs_of(running, groups, original)
+    assert pairs is not None
     kept = before is not None and before.serves(pairs)
     targets = before.targets if kept and before else _targets(pairs, data, settings)
-    for stage in sequential(pairs, data, settings, targets, masked(cuts, graph), 2 if enough else 1):
+    places = {place.consumer.node: place for place in running}
+    for stage in sequential(pairs, data, settings, targets, values, 2 if enough else 1):
         for pair in stage.pairs:
-            cut, cross = fitted[pair.pruned.node], stage.cross(pair)
-            reason = not_fitted(cut, cross.x)
+            place, cross = places[pair.pruned.node], stage.cross(pair)
+            check_rows(cross.x.rows, len(data))
+            reason = not_fitted(place.cut, cross.x, place.consumer.blocks)
             if reason:
-                outcome.left[cut.consumer.parameter] = reason
+                outcome.left[place.cut.consumer.parameter] = reason
                 continue
-            fitter = _fitter(cut, stage.parts(pair), ridge)
-            if pair.pruned.node in inner and cut.removed.any():
+            fitter = _fitter(place, stage.parts(pair), ridge)
+            if place.cut.consumer.node in inner and place.cut.removed.any():
                 fitter = restoring(fitter)
-            layers = _layers(cut, cross, targets.variance(pair.dense))
-            made = record(outcome, cut, list(layers), fitter)
+            made = record(outcome, place, list(_layers(place, cross, targets.variance(pair.dense))), fitter)
             if made:
                 stage.set(made)
     return outcome
@@ -171,16 +185,14 @@ def _targets(pairs: Sequence[Pair], data: Samples, settings: Settings) -> Output
     return targets_of([p.dense for p in pairs], data, settings, skips)
 
 
-def _fitter(cut: Cut, parts: Sequence[Cross], least: float | None) -> Fitter:
+def _fitter(place: Place, parts: Sequence[Cross], least: float | None) -> Fitter:
     """Return how a consumer is fitted; the ridge is the one that holds across two parts of the samples."""
     if least is None:
         return compensated
     if len(parts) < 2:
         return partial(least_squares, ridge=least)
-    first, second = ([_thinned(layer) for layer in _layers(cut, part)] for part in parts)
-    whole = cut.removed.reshape(cut.consumer.blocks, cut.consumer.width)
-    removed = list(whole) if _seen(cut) is None else [np.zeros(first[0].weights.shape[1], np.bool_)]
-    return partial(least_squares, ridge=best_ridge(first, second, removed, least), validate=False)
+    first, second = ([_thinned(layer) for layer in _layers(place, part)] for part in parts)
+    return partial(least_squares, ridge=best_ridge(first, second, list(place.removed), least), validate=False)
 
 
 def _thinned(layer: Layer) -> Layer:
@@ -193,34 +205,19 @@ def _thinned(layer: Layer) -> Layer:
     return replace(layer, weights=layer.weights[some], targets=fewer)
 
 
-def _skips(cuts: Sequence[Cut], original: Graph | None) -> dict[int, Rows]:
-    """Return what is added to the outputs of the consumers that are fitted; none where the original may name it else.
-
-    A branch then makes up for errors that reach the sum past it.
-    """
-    return {} if original is not None else skips_of([c.consumer for c in cuts if not c.consumer.refusal])
-
-
-def _seen(cut: Cut) -> IntArray | None:
-    """Return the columns that are left, where they can be looked at alone: of a consumer that is a single matrix."""
-    return np.flatnonzero(~cut.removed) if cut.consumer.blocks == 1 else None
-
-
-def _layers(cut: Cut, cross: Cross, own: FloatArray | None = None) -> Iterator[Layer]:
+def _layers(place: Place, cross: Cross, own: FloatArray | None = None) -> Iterator[Layer]:
     """Yield the blocks of a consumer, of the columns that are looked at, with targets of the original network.
 
-    ``own`` is the variance of what it gave there, shape (blocks * outputs,), where that is not the targets'.
+    ``own`` is the variance of what it gave there, shape (all its outputs,), where that is not the targets'.
     """
-    consumer, seen = cut.consumer, _seen(cut)
     mean, second = cross.mean, cross.second
     energy = cross.variance + np.square(mean)
+    if own is not None and place.outputs is not None:
+        own = own[place.outputs]
     alone = (cross.variance if own is None else own).reshape(mean.shape)
-    for b, whole in enumerate(consumer.stacked()):
-        weights = whole if seen is None else whole[:, seen]
-        block = cross.x.block(b)
-        none = np.full(weights.shape[1], -1, np.int64)
+    for b, weights in enumerate(place.weights()):
         wanted = Targets(second[b], mean[b], energy[b], alone[b])
-        yield Layer(weights, block.second[0], block.mean, none, 0, consumer.bias is not None, wanted, block.rows)
+        yield Layer.of(weights, cross.x.block(b), centred=place.consumer.bias is not None, targets=wanted)
 
 
 def _notes(outcome: Outcome, samples: int) -> tuple[str, ...]:

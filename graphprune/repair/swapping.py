@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ..groups import IntArray
 from ..scores import FloatArray
+from .alike import joined
 from .elimination import Removal, eliminate
 from .layer import Blocks, Layer, inverse, traces
 
@@ -113,7 +114,7 @@ def search(layers: Sequence[Layer], factors: Sequence[float], ridge: float, leve
     removal, the elimination's, scaled within a level to the exact increase between the levels.
     """
     units = layers[0].units
-    swept = [Swept(layer, factor, ridge) for layer, factor in zip(layers, factors, strict=True)]
+    swept = [Swept(layer, 1.0, ridge) for layer in joined(layers, factors)]
     plain = eliminate(layers, factors, ridge)
     rank = np.empty(units)
     rank[plain.order] = np.arange(units)

@@ -1,7 +1,7 @@
 """Errors of an order of removal on rows that the fits have not seen: what few rows say of many columns is not believed.
 
 The moments of two halves of the samples are kept apart. At some widths the layers are fitted on one half and their
-errors taken on the other, both ways; the order's own increments in between are scaled to that.
+errors taken on the other; the order's own increments in between are scaled to that.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import numpy as np
 
 from ..groups import IntArray
 from ..scores import FloatArray
+from . import nested
+from .alike import joined
 from .elimination import Removal
 from .layer import Layer
 from .nested import Nested, missed, sketched
@@ -41,8 +43,8 @@ def validated(
     units = len(removal.order)
     counts = sorted({round(units * k / (LEVELS + 1)) for k in range(1, LEVELS + 1)} - {0, units})
     errors = np.zeros(len(counts))
-    for factor, first, second in zip(factors, *halves, strict=True):
-        errors += factor * _crossed(removal.order, counts, first, second, ridge)
+    for first, second in zip(*(joined(half, factors) for half in halves), strict=True):
+        errors += _crossed(removal.order, counts, first, second, ridge)
     totals = [0.0, *np.maximum.accumulate(errors).tolist()]
     own = np.concatenate([[0.0], np.cumsum(removal.added)])
     return Removal(removal.order, _scaled(removal.added, own, [0, *counts], totals))
@@ -63,17 +65,15 @@ def _scaled(added: FloatArray, own: FloatArray, counts: Sequence[int], totals: S
 
 
 def _crossed(order: IntArray, counts: Sequence[int], first: Layer, second: Layer, ridge: float) -> FloatArray:
-    """Return the energy missed on one half by a layer that is fitted on the other, both ways, at each of ``counts``."""
-    halves = [Nested(layer, order, ridge) for layer in (first, second)]
-    weights = halves[0].in_order(sketched(first.weights))
-    found = np.zeros(len(counts))
-    for fitted, judge in (halves, halves[::-1]):
-        for k, count in enumerate(counts):
-            found[k] += 0.5 * missed(fitted.change(weights, count), judge, fitted.layer.mean)
-    return found
+    """Return the energy missed on one half by a layer that is fitted on the other, at each of ``counts``.
 
-
-def elsewhere(layer: Layer, weights: FloatArray, shift: FloatArray) -> float:
-    """Return E|y - W' x - shift|^2 on a layer's own rows, for weights and a shift that were fitted on others."""
-    mean = np.square(layer.shift(weights) - shift).sum() if layer.centred else 0.0
-    return layer.error(weights) + float(mean)
+    Both ways, and the mean of these; of wide layers (``nested.WIDE``) one way, as they have thousands of rows.
+    """
+    ways = [(first, second), (second, first)][: 1 if len(first.mean) > nested.WIDE else 2]
+    weights = sketched(first.weights)
+    found = np.zeros((len(ways), len(counts)))
+    for errors, (half, judge) in zip(found, ways, strict=True):
+        fitted = Nested(half, order, ridge)
+        for k, change in enumerate(fitted.changes(fitted.in_order(weights), counts)):
+            errors[k] = missed(fitted.in_place(change), judge, half.mean)
+    return np.asarray(found.mean(axis=0))

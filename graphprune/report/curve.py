@@ -39,10 +39,15 @@ class Point:
 
     @property
     def loss(self) -> float | None:
-        """What pruning cost: the divergence of classes, else the relative error, on samples held out."""
+        """What pruning cost on samples held out: the divergence of classes, else the relative error.
+
+        Of whole numbers it is the share that changes.
+        """
         main = None if self.quality is None else self.quality.main
         if main is None:
             return None
+        if main.meaning == "integers":
+            return None if main.top1 is None else 1.0 - main.top1
         return main.kl if main.kl is not None else main.relative
 
     @property
@@ -173,6 +178,8 @@ def _legend(points: Sequence[Point]) -> str:
     if first is None or first.main is None:
         return "stays: cosine with the original's outputs on random inputs; give --data for more."
     samples = f"on {first.samples} samples held out"
+    if first.main.meaning == "integers":
+        return f"stays: numbers in {first.main.name} that stay the same {samples}; loss: the share of the others."
     if first.main.top1 is not None:
         return f"stays: first classes that stay the same {samples}; loss: KL(original || pruned) there, in nats."
     return f"stays: cosine with the original's {first.main.name} {samples}; loss: relative error there."

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-Meaning = Literal["logits", "probabilities", "values"]
+Meaning = Literal["logits", "probabilities", "values", "integers"]
 FEW, FAR = 0.9, 0.3
 """Below this share of first classes that stay, and from this relative error on, a warning is due."""
 
@@ -17,7 +17,9 @@ class OutputQuality:
 
     ``cosine`` and ``relative`` (the norm of the difference over the norm of the original's answer) are taken of each
     sample's whole output. Where it holds classes, ``top1`` is the share of samples (tokens) whose first class is the
-    same, and ``kl`` the divergence KL(original || pruned) of the two distributions, in nats. None stands for no number.
+    same, and ``kl`` the divergence KL(original || pruned) of the two distributions, in nats. Of integers, which count
+    where no output is floating, ``top1`` is the share that stays the same. Places where the original is infinite
+    (logarithms of zero, masks) are left out. None stands for no number.
     """
 
     name: str
@@ -33,12 +35,14 @@ class Quality:
     """What pruning cost on ``samples`` samples that no score, choice or repair has seen.
 
     ``accuracy`` is the share of labels that the original's and the pruned model's first output of classes meet, where
-    the samples have labels of class numbers.
+    the samples have labels of class numbers. ``alike`` tells that the original answers all samples alike, though there
+    are several: then they say nothing of what pruning cost.
     """
 
     samples: int
     outputs: tuple[OutputQuality, ...]
     accuracy: tuple[float, float] | None = None
+    alike: bool = False
 
     @property
     def main(self) -> OutputQuality | None:
@@ -54,15 +58,18 @@ class Quality:
         """Return it from its plain data."""
         accuracy = body["accuracy"]
         outputs = tuple(OutputQuality(**o) for o in body["outputs"])
-        return cls(body["samples"], outputs, None if accuracy is None else (accuracy[0], accuracy[1]))
+        pair = None if accuracy is None else (accuracy[0], accuracy[1])
+        return cls(body["samples"], outputs, pair, body.get("alike", False))
 
 
 def in_words(quality: Quality) -> str:
     """Return what pruning cost in a sentence, of the output that tells most."""
     main = quality.main
     if main is None:
-        return "The outputs hold no floating-point numbers to compare."
+        return "The outputs hold no numbers to compare sample by sample."
     samples = f"{quality.samples} sample{'s' if quality.samples != 1 else ''} held out"
+    if main.meaning == "integers":
+        return f"Cost: on {samples}, {100 * (main.top1 or 0.0):.1f}% of the numbers in {main.name} stay the same."
     told = f"cosine {_number(main.cosine)}, relative error {_number(main.relative)}"
     if main.top1 is not None:
         told = f"the first class stays in {100 * main.top1:.1f}%, KL {_number(main.kl)}; {told}"
@@ -76,8 +83,15 @@ def warnings(quality: Quality | None) -> tuple[str, ...]:
     """Say in plain words that the outputs have changed much, and what can be done; nothing where they have not."""
     main = None if quality is None else quality.main
     hint = "give a larger budget, more samples, or fine-tune the result (graphprune finetune)"
-    if main is None:
+    if quality is None or main is None:
         return ()
+    if quality.alike:
+        words = "the original gives one answer to all samples held out, so they say nothing of what pruning cost"
+        return (f"{words}: give samples that differ, prepared as the model wants them",)
+    if main.meaning == "integers":
+        changed = 100 * (1 - (main.top1 or 0.0))
+        words = f"{changed:.1f}% of the numbers in {main.name} are others on the samples held out: {hint}"
+        return (words,) if main.top1 is not None and main.top1 < FEW else ()
     if main.relative is None:
         return (f"the pruned model's {main.name} holds values that are no numbers on the samples held out: {hint}",)
     if main.top1 is not None and main.top1 < FEW and not _no_worse(quality):

@@ -66,7 +66,8 @@ def collect(
     origin = origin_of(samples, parts)
     found = Statistics(
         passing.finish(), fingerprint(graph), origin, settings.kind, settings.rows, settings.seed,
-        (*samples.notes, *notes, *in_blocks(looked_at, settings)), passing.targets,
+        (*samples.notes, *notes, *in_blocks(looked_at, settings)),
+        {n: tuple(graph.shape(n)) for n in graph.inputs if graph.tensors[n].shape is not None}, passing.targets,
     )  # fmt: skip
     return found.checked() if found.complete else found
 
@@ -162,6 +163,7 @@ class _Pass:
         if self.targets is not None:
             reader.weights = {**reader.weights, consumer.node: reading_weights(consumer)}
 
+    @np.errstate(over="ignore", invalid="ignore")  # what is not finite is told by an error, and by nothing else
     def add(self, tensors: Feeds, start: int, count: int) -> None:
         """Add what a batch gives."""
         if self.targets is not None:
@@ -187,11 +189,13 @@ class _Pass:
                 plus = read_skip(skip, arm, start, count, self.wanted_targets, seed, rows=len(rows))
             targets.add(consumer, start, rows, reader.weights[consumer.node], plus)
 
+    @np.errstate(over="ignore", invalid="ignore")
     def flush(self) -> None:
         """End a chunk."""
         for reader in self.readers.values():
             reader.total.flush()
 
+    @np.errstate(over="ignore", invalid="ignore")
     def finish(self) -> dict[str, Any]:
         """Return the moments by key; the sums are let go of one by one."""
         found = {}

@@ -110,14 +110,15 @@ def _weight(graph: Graph, stored: Stored, node: int, place: int) -> tuple[Use | 
     return None, "what it multiplies is computed from the input, not stored"
 
 
-def consumer_in(graph: Graph, consumer: Consumer) -> Consumer | None:
+def consumer_in(graph: Graph, consumer: Consumer, stored: Stored | None = None) -> Consumer | None:
     """Return the same consumer in another graph of the model, rewritten or with other values; None if it is not there.
 
-    It is found by the name of its weight. ``dim`` and ``out_dim`` stay those of the consumer given.
+    It is found by the name of its weight. ``dim`` and ``out_dim`` stay those of the consumer given. ``stored`` is what
+    that graph stores, where many consumers are looked for.
     """
     if consumer.parameter not in graph.tensors:
         return None
-    stored = Stored.of(graph, consumer.stored.groups)
+    stored = Stored.of(graph, consumer.stored.groups) if stored is None else stored
     old = consumer.stored.graph.nodes[consumer.node]
     at = [node for node, position in _readers(stored, consumer) if position == consumer.use.position]
     if len(at) != 1 or graph.nodes[at[0]].op != old.op:

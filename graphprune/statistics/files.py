@@ -27,7 +27,8 @@ def encoded(statistics: Statistics) -> bytes:
     keys = list(statistics.moments)
     head = {
         "schema": SCHEMA, "fingerprint": statistics.fingerprint, "kind": statistics.kind, "rows": statistics.rows,
-        "seed": statistics.seed, "notes": list(statistics.notes), "seen": dict(statistics.origin.seen),
+        "seed": statistics.seed, "notes": list(statistics.notes), "sizes": dict(statistics.sizes),
+        "seen": dict(statistics.origin.seen),
         "total": dict(statistics.origin.total), "keys": keys,
         "counts": [statistics.moments[key].rows for key in keys],
     }  # fmt: skip
@@ -62,7 +63,7 @@ def load(path: str | Path, graph: Graph | None = None) -> Statistics:
     seen = {data: tuple((int(a), int(b)) for a, b in spans) for data, spans in head["seen"].items()}
     found = Statistics(
         moments, head["fingerprint"], Origin(seen, head["total"]), head["kind"], head["rows"], head["seed"],
-        tuple(head["notes"]),
+        tuple(head["notes"]), {name: tuple(size) for name, size in head.get("sizes", {}).items()},
     )  # fmt: skip
     if graph is not None and found.fingerprint != fingerprint(graph):
         words = "the statistics are of another model, or of one whose weights were others"

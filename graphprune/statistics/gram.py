@@ -80,7 +80,7 @@ class Accumulator:
 
     def _block(self, rows: Single, targets: Single | None) -> None:
         if self.order is not None and self.blocks > 1:
-            rows = rows[:, self.order]
+            rows = rows.take(self.order, axis=1)
         mean, centred = _centred(rows, self.where)
         own = np.zeros(0)
         if self.width == 1:

@@ -20,7 +20,7 @@ class Moments:
     """Moments of ``rows`` rows: ``mean``, shape (columns,), and ``scatter``, shape (blocks, width, width).
 
     Block b holds columns b * width to (b + 1) * width, and its scatter is sum (x - mean)(x - mean)' over the rows; what
-    columns of different blocks have in common is not kept. All float64.
+    columns of different blocks have in common is not kept. All float64; the scatter may be held in float32.
     """
 
     rows: int
@@ -79,10 +79,11 @@ class Moments:
         rows = self.rows + other.rows
         if not rows:
             return self
-        apart = (other.mean - self.mean).reshape(self.blocks, -1)
-        between = (self.rows * other.rows / rows) * apart[:, :, None] * apart[:, None, :]
-        mean = (self.rows * self.mean + other.rows * other.mean) / rows
-        return Moments(rows, mean, self.scatter + other.scatter + between)
+        scatter = self.scatter + other.scatter
+        apart = ((self.rows * other.rows / rows) ** 0.5 * (other.mean - self.mean)).reshape(self.blocks, -1)
+        apart = apart.astype(scatter.dtype, copy=False)
+        scatter += apart[:, :, None] * apart[:, None, :]
+        return Moments(rows, (self.rows * self.mean + other.rows * other.mean) / rows, scatter)
 
     def _check_one(self) -> None:
         if self.blocks != 1:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ModelError, UsageError
+from ..errors import ModelError
 from ..frontends.onnx.trace import OnnxSource
 from ..graph import Array, Graph
 from ..providers import available
@@ -16,7 +16,7 @@ from ..providers import available
 if TYPE_CHECKING:
     import onnx
 
-    from ..data import Batch, InputSpec
+    from ..data import InputSpec
 
 Feeds = Mapping[str, NDArray[Any]]
 Fetch = Callable[[Feeds], Mapping[str, NDArray[Any]]]
@@ -120,21 +120,15 @@ def _session(model: onnx.ModelProto, provider: str) -> Any:
     return onnxruntime.InferenceSession(serialised(model), options, providers=[provider, CPU])
 
 
-def checked(batch: Batch, first: int) -> Feeds:
-    """Return a batch's inputs; raises UsageError for one that holds NaN or infinite numbers, naming the sample."""
-    for name, values in batch.inputs.items():
-        if values.dtype.kind == "f" and not np.isfinite(values).all():
-            bad = ~np.isfinite(values).reshape(len(values), -1).all(axis=1) if values.ndim else np.array([True])
-            words = f"input {name!r} of sample {first + int(bad.argmax())} holds NaN or infinite numbers"
-            raise UsageError("data-not-finite", words, where="data", hint="leave the sample out, or mend it")
-    return batch.inputs
-
-
 def batches(samples: Any, size: int, first: int, last: int) -> Iterator[tuple[int, Feeds, int]]:
-    """Yield (number of the first sample, inputs, samples) of samples ``first`` to ``last`` - 1, ``size`` at once."""
+    """Yield (number of the first sample, inputs, samples) of samples ``first`` to ``last`` - 1, ``size`` at once.
+
+    Raises UsageError for samples that hold NaN or infinite numbers.
+    """
+    finite = samples.finite()
     for start in range(first, last, size):
-        batch = samples.take(np.arange(start, min(start + size, last)))
-        yield start, checked(batch, start), batch.size
+        batch = finite.take(np.arange(start, min(start + size, last)))
+        yield start, batch.inputs, batch.size
 
 
 def names_of(tensors: Iterable[str]) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ for all samples, so that the stages together run the network once. See methods.m
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import reduce
 from operator import add
 from typing import TYPE_CHECKING
@@ -20,6 +20,7 @@ from ..errors import UsageError
 from ..frontends.onnx.trace import OnnxSource
 from ..graph import Array, Graph
 from ..groups import IntArray
+from ..scores import FloatArray
 from .collect import accumulator, targets_of
 from .consumer import Consumer
 from .moments import Cross
@@ -41,6 +42,7 @@ class Pair:
     None for all. ``columns`` are those of the pruned one's to look at, where it has one block; None for all: a masked
     network's removed columns need no moments. ``skip`` is what is added to the outputs (``skips_of``), in networks that
     name it alike and keep its width: the targets are then the original's sum, less what the pruned network adds.
+    Where the two have other biases, the targets are moved by what these differ by.
     """
 
     dense: Consumer
@@ -105,6 +107,7 @@ def sequential(
         yield Stage(now, _crossed(now, running, number, targets, wanted, settings, parts), running)
 
 
+@np.errstate(over="ignore", invalid="ignore")  # what is not finite is told by an error, and by nothing else
 def _crossed(
     pairs: Sequence[Pair], running: Staged, number: int, targets: Targets, wanted: int | None, settings: Settings,
     parts: int,
@@ -118,13 +121,30 @@ def _crossed(
         now = [totals[batch * parts // len(targets.starts)] for totals in every]
         for pair, reader, place, total in zip(pairs, readers, places, now, strict=True):
             rows = reader.read(tensors[reader.tensor], start, count, wanted, settings.seed)
-            picked = rows if place is None else rows[:, place]
+            picked = rows if place is None else rows.take(place, axis=1)
             own = _fitting(targets.batch(pair.dense, start), rows, pair)
             if pair.skip is not None:
                 arm = tensors[pair.skip.tensor]
                 own = own - read_skip(pair.skip, arm, start, count, wanted, settings.seed, rows=len(rows))
             total.add(picked, own)
-    return tuple(tuple(total.finish_cross() for total in totals) for totals in every)
+    return tuple(
+        tuple(_moved(total.finish_cross(), pair) for total in totals) for pair, totals in zip(pairs, every, strict=True)
+    )
+
+
+def _moved(cross: Cross, pair: Pair) -> Cross:
+    """Return moments of targets that say what is to come out, less the bias that the pruned network has."""
+    if pair.dense is pair.pruned or (pair.dense.bias is None and pair.pruned.bias is None):
+        return cross
+    bias = _bias(pair.dense) if pair.outputs is None else _bias(pair.dense)[pair.outputs]
+    return replace(cross, mean=cross.mean + (bias - _bias(pair.pruned)).reshape(cross.mean.shape))
+
+
+def _bias(consumer: Consumer) -> FloatArray:
+    """Return a consumer's bias, shape (blocks * outputs,), zeros where it has none."""
+    if consumer.bias is None:
+        return np.zeros(consumer.blocks * consumer.outputs)
+    return np.asarray(consumer.stored.array(consumer.bias), np.float64).ravel()
 
 
 def _places(pair: Pair, reader: Rows) -> IntArray | None:
@@ -138,7 +158,7 @@ def _places(pair: Pair, reader: Rows) -> IntArray | None:
 def _fitting(own: NDArray[np.float32], rows: NDArray[np.float32], pair: Pair) -> NDArray[np.float32]:
     """Return the targets of rows; raises UsageError where there are more or fewer, or of other outputs."""
     if pair.outputs is not None:
-        own = own[:, pair.outputs]
+        own = own.take(pair.outputs, axis=1)
     wanted = (len(rows), pair.pruned.blocks * pair.pruned.outputs)
     if own.shape != wanted:
         words = f"targets of shape {own.shape} for {wanted[0]} rows and {wanted[1]} outputs"

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ..errors import UsageError
 from ..graph import Array, Graph
-from .running import checked, names_of, network
+from .running import names_of, network
 from .settings import Settings
 
 if TYPE_CHECKING:
@@ -96,10 +96,10 @@ class Repeated:
 
 
 def feeds_of(samples: Samples, start: int, count: int) -> Mapping[str, NDArray[Any]]:
-    """Return the inputs of a batch."""
+    """Return the inputs of a batch; raises UsageError for NaN and infinite numbers."""
     import numpy as np
 
-    return checked(samples.take(np.arange(start, start + count)), start)
+    return samples.finite().take(np.arange(start, start + count)).inputs
 
 
 def refuse_read(values: Mapping[str, Array], first: Mapping[str, int], done: int) -> None:

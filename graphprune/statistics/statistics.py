@@ -66,8 +66,9 @@ def _united(spans: Iterable[tuple[int, int]]) -> Spans:
 class Statistics:
     """Moments of the inputs of consumers, by ``Consumer.key``, and what they were taken of.
 
-    ``fingerprint`` is the model's; ``kind``, ``rows`` and ``seed`` are the settings' own. ``targets`` are there where
-    they were asked for; they are not added up, nor written to files.
+    ``fingerprint`` is the model's; ``kind``, ``rows`` and ``seed`` are the settings' own, ``sizes`` those of the inputs
+    that the model was traced with. ``targets`` are there where they were asked for; they are not added up, nor written
+    to files.
     """
 
     moments: Mapping[str, Moments]
@@ -77,6 +78,7 @@ class Statistics:
     rows: int | None = None
     seed: int = 0
     notes: tuple[str, ...] = ()
+    sizes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     targets: Targets | None = field(default=None, repr=False, compare=False)
 
     @property

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from ..graph import Graph
+import numpy as np
+
+from ..graph import Graph, Node
 
 FEW = 8
 """Rows of a table up to which it holds types of segments, of which the first is the usual one."""
@@ -33,7 +35,7 @@ class Ids:
 
 
 def ids_of(graph: Graph, name: str) -> Ids:
-    """Return what an integer input may be, by the tables that it looks up, and by its name."""
+    """Return what an integer input may be, by the tables that it looks up, what it is compared with, and its name."""
     limits, seen, waiting = [], {name}, [name]
     while waiting:
         current = waiting.pop()
@@ -42,6 +44,7 @@ def ids_of(graph: Graph, name: str) -> Ids:
                 if read != current:
                     continue
                 size = _table(graph, node.op, node.family, node.inputs, node.attrs.get("axis", 0), place)
+                size = _told_apart(graph, node, place) if size is None else size
                 if size is not None:
                     limits.append(size)
                 elif node.family in PASSING:
@@ -67,3 +70,24 @@ def _table(graph: Graph, op: str, family: str, inputs: tuple[str | None, ...], a
     if table is None or not graph.tensors[table].shape:
         return None
     return graph.shape(table)[axis if at == 0 else 0]
+
+
+def _told_apart(graph: Graph, node: Node, place: int) -> int | None:
+    """Return how many numbers a node tells apart, None if it does not: a OneHot, or an Equal beside 0, 1, 2, ..."""
+    if node.op == "OneHot" and place == 0:
+        held = _constant(graph, node.inputs[1])
+        return int(held.max()) if held is not None and held.size == 1 else None
+    if node.op == "Equal" and len(node.inputs) == 2:
+        held = _constant(graph, node.inputs[1 - place])
+        counted = held is not None and np.array_equal(np.unique(held), np.arange(held.size))
+        return held.size if held is not None and counted and held.size > FEW else None
+    return None
+
+
+def _constant(graph: Graph, name: str | None) -> np.ndarray | None:
+    """Return the value of a tensor that does not depend on the input, where it is known."""
+    if not name:
+        return None
+    if name in graph.known and graph.known[name].value is not None:
+        return np.asarray(graph.known[name].value)
+    return np.asarray(graph.parameter(name)) if graph.tensors[name].kind == "parameter" else None

@@ -46,7 +46,7 @@ def difference(a: Any, b: Any, allowed: float = 0.0) -> Difference:
     finite = np.isfinite(y)
     if not np.array_equal(finite, np.isfinite(x)):
         return everything
-    absolute = float(np.abs(x - y)[finite].max(initial=0.0))
+    absolute = float(np.abs(x[finite] - y[finite]).max(initial=0.0))
     scale = float(np.abs(y)[finite].max(initial=0.0))
     return Difference(absolute, absolute / scale if scale else absolute, tolerance)
 

@@ -25,12 +25,15 @@ SHAPING = frozenset({"quantize", "reshape", "transpose"})
 SCALING = frozenset({"add", "sub", "mul", "div", "identity", "cast", "clone", "_to_copy", "dropout"})
 ROUNDING = 1e-3
 TINY = 1e-12
+CLASSES = frozenset({"logits", "probabilities"})
+ALIKE = 1e-5
+"""Part of an answer's size by which others must differ from the first to count as others."""
 
 
 def quality(graph: Graph, pairs: Iterable[tuple[Answers, Answers, Array | None]]) -> Quality:
     """Compare batches of (the original's outputs, the pruned model's, labels or None), outputs in the graph's order.
 
-    Outputs that are no floating-point tensors with a batch axis are left out.
+    Outputs that are no tensors of numbers with a batch axis are left out, and whole numbers where others are floating.
     """
     sums: dict[str, _Sums] = {}
     labelled = _Labelled()
@@ -38,17 +41,19 @@ def quality(graph: Graph, pairs: Iterable[tuple[Answers, Answers, Array | None]]
     for original, pruned, labels in pairs:
         size = 0
         for name, a, b in zip(graph.outputs, original, pruned, strict=True):
-            if not (isinstance(a, np.ndarray) and a.dtype.kind == "f" and a.ndim and a.shape == b.shape and a.size):
+            if not (isinstance(a, np.ndarray) and a.dtype.kind in "fiub" and a.ndim and a.shape == b.shape and a.size):
                 continue
             if name not in sums:
-                sums[name] = _Sums(_meaning(graph, name, a))
+                sums[name] = _Sums("integers" if a.dtype.kind != "f" else _meaning(graph, name, a))
             sums[name].add(a.astype(np.float64), b.astype(np.float64))
             size = size or len(a)
-            if labels is not None and sums[name].meaning != "values" and not labelled.of(name):
+            if labels is not None and sums[name].meaning in CLASSES and not labelled.of(name):
                 labelled.add(name, a, b, labels)
         samples += size
-    outputs = tuple(s.result(name) for name, s in sums.items())
-    return Quality(samples, outputs, labelled.result())
+    told = {name: own for name, own in sums.items() if own.meaning != "integers"} or sums
+    outputs = tuple(own.result(name) for name, own in told.items())
+    alike = samples > 1 and bool(told) and all(own.alike for own in told.values())
+    return Quality(samples, outputs, labelled.result(), alike)
 
 
 @dataclass
@@ -58,11 +63,22 @@ class _Sums:
     meaning: Meaning
     rows: int = 0
     places: int = 0
+    alike: bool = True
+    first: Array | None = None
     found: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("cosine", "relative", "top1", "kl"), 0.0))
 
+    @np.errstate(over="ignore", invalid="ignore", divide="ignore")
     def add(self, a: Array, b: Array) -> None:
-        x, y = a.reshape(len(a), -1), b.reshape(len(b), -1)
+        if self.meaning == "integers":
+            self.found["top1"] += float((a == b).sum())
+            self.places, self.alike = self.places + a.size, False
+            return
+        known = np.isfinite(a).reshape(len(a), -1)
+        x, y = (np.where(known, v.reshape(len(v), -1), 0.0) for v in (a, b))
         norms, apart = np.linalg.norm(x, axis=1), np.linalg.norm(x - y, axis=1)
+        self.first = x[0] if self.first is None else self.first
+        same = self.first.shape == x[0].shape and np.linalg.norm(x - self.first, axis=1) <= ALIKE * norms
+        self.alike = self.alike and bool(np.all(same))
         both = norms * np.linalg.norm(y, axis=1)
         alike = np.where(both > 0, (x * y).sum(axis=1) / np.maximum(both, TINY), apart == 0)
         self.found["cosine"] += float(alike.sum())
@@ -70,11 +86,14 @@ class _Sums:
         self.rows += len(a)
         if self.meaning != "values":
             p, q = (_log(v, self.meaning) for v in (a, b))
-            self.found["kl"] += float((np.exp(p) * (p - q)).sum())
+            weight = np.exp(p)
+            self.found["kl"] += float((weight * np.subtract(p, q, where=weight > 0, out=np.zeros_like(p))).sum())
             self.found["top1"] += float((p.argmax(axis=-1) == q.argmax(axis=-1)).sum())
             self.places += p[..., 0].size
 
     def result(self, name: str) -> OutputQuality:
+        if self.meaning == "integers":
+            return OutputQuality(name, "integers", None, None, self.found["top1"] / self.places)
         rows, places = max(self.rows, 1), max(self.places, 1)
         means = {k: finite(v / (places if k in ("top1", "kl") else rows)) for k, v in self.found.items()}
         top1, kl = (None, None) if self.meaning == "values" else (means["top1"], means["kl"])

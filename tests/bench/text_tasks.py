@@ -1,20 +1,18 @@
-"""Tasks on text: sentence embeddings, reading lines, and finding text on a page."""
+"""Tasks on text: sentence embeddings, and reading lines."""
 
 from __future__ import annotations
 
 import importlib
-import io
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
-from photographs import MEAN, STD
-from task import Run, Samples, Task
+from task import Run, Samples, Task, exported
 
-FOUND = 0.3
-"""Probability from which on a pixel counts as text."""
+INPUTS = ("ids", "mask")
 FONTS = ("DejaVuSans.ttf", "DejaVuSerif.ttf", "DejaVuSansMono.ttf")
 
 VOCABULARY = """
@@ -60,16 +58,13 @@ def sentences() -> Task:
         found = parts()[1](texts, padding="max_length", max_length=32, truncation=True, return_tensors="np")
         return {"ids": found["input_ids"].astype(np.int64), "mask": found["attention_mask"].astype(np.int64)}
 
-    def model() -> onnx.ModelProto:
+    def module() -> Any:
+        return parts()[0]
+
+    def example() -> Any:
         import torch
 
-        buffer, ids = io.BytesIO(), torch.ones(2, 32, dtype=torch.int64)
-        axes = {"ids": {0: "N"}, "mask": {0: "N"}, "y": {0: "N"}}
-        torch.onnx.export(
-            parts()[0], (ids, ids), buffer, dynamo=False, opset_version=17, input_names=["ids", "mask"],
-            output_names=["y"], dynamic_axes=axes,
-        )  # fmt: skip
-        return onnx.load_from_string(buffer.getvalue())
+        return (torch.ones(2, 32, dtype=torch.int64),) * 2
 
     def calibration(count: int, seed: int) -> Samples:
         rng = np.random.default_rng([seed, 1])
@@ -80,7 +75,27 @@ def sentences() -> Task:
         x = tokens([phrase(rng, 4, 20) for _ in range(400)])
         return float((run(x)[0] * original(x)[0]).sum(-1).mean())
 
-    return Task("sentences", "cosine", model, calibration, measure)
+    def model() -> onnx.ModelProto:
+        return exported(module(), example(), INPUTS)
+
+    return Task("sentences", "cosine", model, calibration, measure, module, example, hints=heads, mend=sizes)
+
+
+def heads(module: Any) -> Mapping[str, Any]:
+    """Return what Torch-Pruning must be told of BERT: its heads, and that embeddings of a sentence keep their size."""
+    import torch
+
+    layers = [m for m in module.modules() if type(m).__name__ == "BertSelfAttention"]
+    known = {part: m.num_attention_heads for m in layers for part in (m.query, m.key, m.value)}
+    kept = [m for m in module.modules() if isinstance(m, (torch.nn.Embedding, torch.nn.LayerNorm))]
+    return {"num_heads": known, "ignored_layers": [*kept, module.network.pooler]}
+
+
+def sizes(module: Any) -> None:
+    """Set the sizes that BERT's attention keeps beside its weights."""
+    for layer in (m for m in module.modules() if type(m).__name__ == "BertSelfAttention"):
+        layer.all_head_size = layer.query.out_features
+        layer.attention_head_size = layer.all_head_size // layer.num_attention_heads
 
 
 def lines() -> Task:
@@ -93,11 +108,11 @@ def lines() -> Task:
         return onnx.load(folder() / "ch_PP-OCRv4_rec_infer.onnx")
 
     def calibration(count: int, seed: int) -> Samples:
-        return {"x": written([text(np.random.default_rng([seed, k])) for k in range(count)], seed)}
+        return {"x": written(tuple(text(np.random.default_rng([seed, k])) for k in range(count)), seed)}
 
     def measure(run: Run, original: Run) -> float:
         texts = [text(np.random.default_rng([777, k])) for k in range(150)]
-        images, wrong, all_of = written(texts, 4242), 0, 0
+        images, wrong, all_of = written(tuple(texts), 4242), 0, 0
         letters = alphabet(model())
         for k in range(0, len(texts), 25):
             answers = run({"x": images[k : k + 25]})[0]
@@ -114,7 +129,8 @@ def text(rng: np.random.Generator) -> str:
     return f"{phrase(rng, 2, 3)} {rng.integers(10, 9999)}"
 
 
-def written(texts: list[str], seed: int) -> np.ndarray:
+@cache
+def written(texts: tuple[str, ...], seed: int) -> np.ndarray:
     """Return lines of text as the recogniser takes them, blurred and under noise: (count, 3, 48, 320)."""
     import matplotlib
     from PIL import Image, ImageDraw, ImageFilter, ImageFont
@@ -157,47 +173,3 @@ def distance(a: str, b: str) -> int:
         for j, y in enumerate(b, 1):
             last, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, last + (x != y))
     return row[-1]
-
-
-def pages() -> Task:
-    """Finding text (rapidocr-onnxruntime's detector): pixels of text it finds, over union, with the original's."""
-
-    def model() -> onnx.ModelProto:
-        package = Path(str(importlib.import_module("rapidocr_onnxruntime").__file__)).parent
-        return onnx.load(package / "models/ch_PP-OCRv4_det_infer.onnx")
-
-    def calibration(count: int, seed: int) -> Samples:
-        return {"x": printed(count, seed)}
-
-    def measure(run: Run, original: Run) -> float:
-        images, both, either = printed(60, 31337), 0, 0
-        for k in range(0, len(images), 10):
-            x = {"x": images[k : k + 10]}
-            a, b = run(x)[0] > FOUND, original(x)[0] > FOUND
-            both, either = both + int((a & b).sum()), either + int((a | b).sum())
-        return both / max(either, 1)
-
-    return Task("pages", "intersection over union", model, calibration, measure)
-
-
-def printed(count: int, seed: int) -> np.ndarray:
-    """Return pages with a few lines here and there, on backgrounds that vary: (count, 3, 320, 320)."""
-    import matplotlib
-    from PIL import Image, ImageDraw, ImageFilter, ImageFont
-
-    folder = Path(matplotlib.__file__).parent / "mpl-data/fonts/ttf"
-    made = []
-    for k in range(count):
-        rng = np.random.default_rng([seed, 4, k])
-        paper = rng.integers(90, 256, 3)
-        coarse = rng.normal(paper, rng.uniform(0, 40), (8, 8, 3)).clip(0, 255).astype(np.uint8)
-        page = Image.fromarray(coarse).resize((320, 320), Image.Resampling.BICUBIC)
-        for _ in range(int(rng.integers(1, 7))):
-            font = ImageFont.truetype(folder / str(rng.choice(FONTS)), int(rng.integers(12, 40)))
-            ink = tuple(int(v) for v in rng.integers(0, 90, 3))
-            at = (int(rng.integers(-20, 200)), int(rng.integers(0, 290)))
-            ImageDraw.Draw(page).text(at, phrase(rng, 1, 4), fill=ink, font=font)
-        page = page.filter(ImageFilter.GaussianBlur(float(rng.uniform(0, 1.2))))
-        image = np.asarray(page, np.float32) + rng.normal(0, rng.uniform(0, 12), (320, 320, 3))
-        made.append((image.clip(0, 255) / 255 - MEAN) / STD)
-    return np.stack(made).transpose(0, 3, 1, 2).astype(np.float32)

@@ -17,7 +17,7 @@ import graphprune as gp
 from graphprune.budget import Budget
 from graphprune.cli.sweep import budgets_of
 from graphprune.errors import UsageError
-from graphprune.report.curve import Curve, Point
+from graphprune.report.curve import Curve, Point, in_words
 from graphprune.report.curve_svg import svg
 from graphprune.report.quality import OutputQuality, Quality
 
@@ -127,3 +127,12 @@ def test_the_correlation_is_that_of_ranks_and_the_picture_escapes_names() -> Non
     picture = svg(curve)
     assert "<script>" not in picture
     ElementTree.fromstring(picture)
+
+
+def test_of_whole_numbers_the_loss_is_the_share_that_changes() -> None:
+    point = Point({"macs": 0.5}, {"macs": 50.0, "params": 5.0}, 1.0, 0.9,
+                  Quality(9, (OutputQuality("class", "integers", None, None, 0.75),)))  # fmt: skip
+    curve = Curve("m.onnx", {"macs": 100.0, "params": 9.0}, "m", 0, (point,))
+    assert (point.loss, point.kept) == (0.25, 0.75)
+    assert "numbers in class that stay the same on 9 samples" in str(list(in_words(curve))[1])
+    assert Curve.from_json(curve.to_json()).points == curve.points

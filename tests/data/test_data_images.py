@@ -173,3 +173,11 @@ def test_pillow_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(UsageError, match="needs Pillow") as caught:
         open_samples(tmp_path, [SPEC], preprocess="imagenet")
     assert "graphprune[images]" in str(caught.value)
+
+
+def test_arrays_are_not_silently_left_as_they_are(tmp_path: Path) -> None:
+    np.savez(tmp_path / "d.npz", x=np.zeros((2, *(SPEC.shape or ())[1:]), np.float32))
+    for place in (tmp_path, tmp_path / "d.npz"):
+        with pytest.raises(UsageError, match="taken as they are") as caught:
+            open_samples(place, [SPEC], preprocess="imagenet")
+        assert caught.value.code == "preprocess-unused"

@@ -161,6 +161,21 @@ def test_a_function_gives_any_of_these(tmp_path: Path, monkeypatch: pytest.Monke
         assert name in str(caught.value)
 
 
+def test_a_function_that_fails_is_told_with_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "failing_data_of_test.py").write_text(
+        "import numpy as np\n"
+        "def key(): return {}['a']\n"
+        "def midway():\n    yield np.zeros((3, 4), np.float32)\n    raise RuntimeError('the disk is gone')\n"
+        "def wants(more): return more\n"
+    )
+    for name, words in (("key", "KeyError: 'a'"), ("midway", "the disk is gone"), ("wants", "missing 1 required")):
+        with pytest.raises(UsageError, match=words) as caught:
+            open_samples(f"failing_data_of_test:{name}", ONE)
+        assert caught.value.code == "data-function"
+        assert "py, line " in caught.value.message
+
+
 @pytest.mark.parametrize(
     ("data", "code", "place"),
     [

@@ -104,6 +104,29 @@ def test_a_split_that_leaves_nothing_is_refused(count: int, fraction: float) -> 
     assert caught.value.code == "data-split"
 
 
+@pytest.mark.parametrize("bad", [np.nan, -np.inf])
+def test_numbers_that_are_none_are_refused_by_the_number_that_the_data_has(bad: float) -> None:
+    x, level = np.zeros((8, 2, 3), np.float32), np.array(1.0, np.float32)
+    x[5, 1, 1] = bad
+    specs = [InputSpec("x", F32, (None, 2, 3)), InputSpec("level", F32, ())]
+    samples = open_samples({"x": x, "level": level}, specs)
+    some = Samples(samples.specs, samples.source, np.array([7, 6, 5, 4])).finite()
+    assert some.take(np.array([0, 1])).size == 2
+    with pytest.raises(UsageError, match="'x' of sample 5 ") as caught:
+        some.take(np.array([1, 2, 3]))
+    assert caught.value.code == "data-not-finite"
+    with pytest.raises(UsageError, match="'level' of sample 7 "):
+        open_samples({"x": x, "level": level * bad}, specs).finite().take(np.array([7]))
+
+
+def test_a_float_that_would_become_infinite_is_refused() -> None:
+    spec = [InputSpec("x", F32, (None, 2))]
+    for x in ([[1e39, 0]], [[-1e300, np.inf]]):
+        with pytest.raises(UsageError, match="too large for float32"):
+            open_samples(np.array(x), spec).take(np.array([0]))
+    assert np.isinf(open_samples(np.array([[np.inf, 1e30]]), spec).take(np.array([0])).inputs["x"][0, 0])
+
+
 def test_inputs_of_an_onnx_model() -> None:
     assert specs_of_model(mlp(batch="N")) == (InputSpec("x", F32, (None, 16)),)
     assert specs_of_model(mlp(batch=4)) == (InputSpec("x", F32, (4, 16)),)

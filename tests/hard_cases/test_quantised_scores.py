@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from checks import Coupled, coupled
+from graphprune.passes import Flap, Obs, Obspa, Thinet, Wanda
 from graphprune.passes.fpgm import FPGM
 from graphprune.passes.magnitude import Magnitude, l1, l2
 from numpy.typing import NDArray
@@ -14,6 +15,8 @@ from onnx import TensorProto
 from quantised import CONTRIB, QNet, Stored
 
 from graphprune.codes import Codes
+from graphprune.plan import Plan
+from graphprune.repair import repair
 
 Array = NDArray[np.float32]
 Product = Callable[[QNet, str, Stored, str], str]
@@ -97,3 +100,41 @@ def test_weights_behind_their_scale_have_the_role_of_the_weight() -> None:
     roles = {(m.tensor, m.axis): m.role for m in case.groups["p0"].members}
     assert roles["w0", 1] == "producer"
     assert roles["w1", 0] == "consumer"
+
+
+@pytest.mark.parametrize(("product", "per_channel"), [(fake, True), (fake, False)])
+def test_what_data_says_of_codes_is_what_it_says_of_their_numbers(product: Product, per_channel: bool) -> None:
+    """Scores read quantised weights; repair leaves them as they are, and says so."""
+    case, _ = case_of(product, per_channel)
+    plain = QNet()
+    x = plain.input(2, 5)
+    for k in range(3):
+        x = plain.op(
+            "MatMul", plain.op("Relu", x) if k else x, plain.stored(Codes(case.graph).values(f"w{k}"), f"w{k}")
+        )
+    other = coupled(plain.model(x))
+    data = np.random.default_rng(1).standard_normal((400, 5)).astype(np.float32)
+    for method in (Flap, Obs, Obspa, Thinet, Wanda):
+        mine, theirs = (
+            method(data=data, samples=400, between="energy")(each.graph, each.groups) for each in (case, other)
+        )
+        for a, b in zip(mine.arrays.values(), theirs.arrays.values(), strict=True):
+            assert np.allclose(a, b, rtol=1e-4), method
+    left = repair(case.graph, case.groups, halved(case), data).left
+    assert {name for name, why in left.items() if why == "its weight is quantised"} == {"w1", "w2"}
+
+
+@pytest.mark.parametrize(("product", "op"), [(dynamic, "MatMulInteger"), (inside, "DynamicQuantizeMatMul")])
+def test_sums_inside_quantised_operators_are_refused_with_the_reason(product: Product, op: str) -> None:
+    case, _ = case_of(product, True)
+    data = np.random.default_rng(1).standard_normal((40, 5)).astype(np.float32)
+    (note,) = Obs(data=data, between="energy")(case.graph, case.groups).notes
+    assert note.startswith(f"scored by the energy of their weights, since {op} sums over units inside: p0")
+    assert repair(case.graph, case.groups, halved(case), data).notes == (
+        f"nothing can be repaired: {op} sums over units inside",
+    )
+
+
+def halved(case: Coupled) -> Plan:
+    keep = {g.id: tuple(range(g.size // 2)) for g in case.groups.groups}
+    return Plan(keep, {g.id: g.size for g in case.groups.groups}, case.groups.fingerprint)

@@ -219,7 +219,7 @@ def test_groups_that_no_weight_sums_over_are_scored_by_their_weights() -> None:
         between="energy",
     )(graph, groups)
     assert isinstance(scores, Scores)
-    assert any("no stored weight sums over them" in note for note in scores.notes)
+    assert any("energy of their weights, since what it multiplies is computed" in note for note in scores.notes)
     assert sum(abs(values.sum() - 1) < 1e-6 for values in scores.values()) >= 1
 
 
@@ -260,3 +260,16 @@ def test_magnitude_and_repair() -> None:
     small = rewrite(made.graph, replace(plan, fingerprint=own.fingerprint), own)
     other = images(60, seed=1)
     assert missed(model, small, other) < 0.5 * missed(model, rewrite(graph, plan, groups), other)
+
+
+@pytest.mark.parametrize("count", [4, 5, 9, 24, 43])
+def test_a_batch_that_the_model_fixes(count: int) -> None:
+    """Groups are weighed on whole batches, though a few samples would do."""
+    net = Net(seed=2)
+    h = net.op("Relu", net.linear(net.input(4, 6, name="x"), 6, 12))
+    model = net.model(net.linear(net.op("Relu", net.linear(h, 12, 8)), 8, 3))
+    x = np.random.default_rng(1).standard_normal((count, 6)).astype(np.float32)
+    graph = trace(model)
+    scores = Obs(data=x, probes=3)(graph, couple(graph))
+    assert all(np.isfinite(values).all() and (values > 0).any() for values in scores.arrays.values())
+    assert len([note for note in scores.notes if "are left out" in note]) == (count % 4 > 0)

@@ -38,3 +38,9 @@ def system(
     targets = Targets(*moments) if drift else None
     layer = Layer(weights, data.T @ data / rows, data.mean(axis=0), unit, units, centred, targets)
     return System(layer, data, dense)
+
+
+def elsewhere(layer: Layer, weights: FloatArray, shift: FloatArray) -> float:
+    """Return E|y - W' x - shift|^2 on a layer's own rows, for weights and a shift that were fitted on others."""
+    mean = np.square(layer.shift(weights) - shift).sum() if layer.centred else 0.0
+    return layer.error(weights) + float(mean)

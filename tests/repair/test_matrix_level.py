@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -9,6 +10,8 @@ import pytest
 from matrices import System, system
 
 from graphprune.errors import UsageError
+from graphprune.repair import elimination
+from graphprune.repair.alike import joined
 from graphprune.repair.columnwise import saliencies, updated
 from graphprune.repair.elimination import eliminate
 from graphprune.repair.fit import compensated, least_squares
@@ -121,6 +124,31 @@ def test_elimination_with_updates_that_are_flushed_many_times() -> None:
     totals = np.cumsum(found.added)
     for count in (1, 17, 18, 40, 60):
         assert totals[count - 1] == pytest.approx(refit_error(made.layer, found.order[:count].tolist()), rel=1e-8)
+
+
+@pytest.mark.parametrize("outputs", [3, 50])
+def test_elimination_with_few_outputs_and_with_many_that_ends_with_an_update(
+    outputs: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(elimination, "RANK", 6)
+    made = system(12, 3, outputs, rows=200, always=2, seed=9)
+    found = eliminate([made.layer], [1.0], RIDGE)
+    for count, total in enumerate(np.cumsum(found.added), start=1):
+        assert total == pytest.approx(refit_error(made.layer, found.order[:count].tolist()), rel=1e-8)
+
+
+def test_layers_that_hold_the_same_moments_are_one() -> None:
+    one, other = system(8, 2, 3, rows=60, seed=1), system(8, 2, 5, rows=60, seed=2)
+    same = replace(one.layer, weights=np.random.default_rng(3).standard_normal((4, 16)))
+    layers, factors = [one.layer, other.layer, same], [1.0, 0.3, 2.5]
+    assert [len(layer.weights) for layer in joined(layers, factors)] == [7, 5]
+    apart = [one.layer, other.layer, replace(same, second=same.second.copy())]
+    assert len(joined(apart, factors)) == 3
+    found, wanted = (eliminate(each, factors, RIDGE) for each in (layers, apart))
+    assert found.order.tolist() == wanted.order.tolist()
+    assert found.added == pytest.approx(wanted.added)
+    total = sum(f * refit_error(layer, found.order[:5].tolist()) for f, layer in zip(factors, layers, strict=True))
+    assert found.added[:5].sum() == pytest.approx(total)
 
 
 def test_elimination_of_units_that_only_some_layers_have() -> None:

@@ -38,8 +38,12 @@ def test_every_width(wide: int, size: int, always: int, monkeypatch: pytest.Monk
     layer = system(7, size, 4, rows=60, always=always, seed=3).layer
     order = np.random.default_rng(0).permutation(7)
     made = Nested(layer, order, RIDGE)
-    for gone in range(8 if always else 7):
-        assert np.allclose(made.fitted(gone), solved(layer, order[:gone]), atol=1e-8 if wide > 100 else 2e-3)
+    counts = list(range(8 if always else 7))
+    for gone, weights in zip(counts, made.fits(counts), strict=True):
+        assert np.allclose(weights, solved(layer, order[:gone]), atol=1e-8 if wide > 100 else 2e-3)
+    for gone in counts[1:]:
+        (alone,) = made.fits([gone])
+        assert np.allclose(alone, solved(layer, order[:gone]), atol=1e-8 if wide > 100 else 2e-3)
 
 
 @pytest.mark.parametrize("centred", [True, False])
@@ -49,12 +53,12 @@ def test_what_is_missed_on_other_rows(centred: bool) -> None:
         replace(made.layer, second=x.T @ x / 25, mean=x.mean(axis=0), rows=25) for x in (made.data[:25], made.data[25:])
     ]
     order = np.arange(6)
-    first, second = (Nested(half, order, RIDGE) for half in halves)
+    first = Nested(halves[0], order, RIDGE)
     weights = solved(halves[0], order[:4])
     shift = halves[0].shift(weights) if centred else 0.0
     rest = made.data[25:] @ (made.layer.weights - weights).T - shift
-    change = first.change(first.in_order(made.layer.weights), 4)
-    assert missed(change, second, halves[0].mean) == pytest.approx(np.square(rest).sum() / 25)
+    (change,) = first.changes(first.in_order(made.layer.weights), [4])
+    assert missed(first.in_place(change), halves[1], halves[0].mean) == pytest.approx(np.square(rest).sum() / 25)
 
 
 def test_few_combinations_of_outputs_have_their_energy() -> None:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from graphprune.passes import Obs
+from matrices import elsewhere
+from onnx import TensorProto
 from onnx_models import Net
 
 from graphprune.coupling import couple
 from graphprune.frontends.onnx.trace import trace
 from graphprune.repair.layer import Layer, Targets
-from graphprune.repair.probing import along, relative_error
+from graphprune.repair.probing import along, compared, relative_error
 from graphprune.repair.ridges import STEPS, best_ridge
-from graphprune.repair.validation import elsewhere
 
 
 def removed(scores: np.ndarray, count: int) -> float:
@@ -94,3 +95,27 @@ def test_the_error_elsewhere_is_that_on_the_rows_themselves() -> None:
 def test_relative_errors_are_about_the_mean_over_samples() -> None:
     old, new = np.array([[1.0, 5.0], [3.0, 5.0]]), np.array([[1.0, 6.0], [3.0, 5.0]])
     assert relative_error([[old]], [[new]]) == pytest.approx(1 / 2)
+
+
+def test_errors_are_told_by_what_whole_numbers_are_made_of() -> None:
+    net = Net(seed=1)
+    h = net.op("Relu", net.gemm(net.input("n", 6, name="x"), 6, 9))
+    logits = net.gemm(h, 9, 4, name="logits")
+    best = net.op("ArgMax", net.op("Softmax", logits, name="soft"), axis=1, keepdims=0, name="best")
+    assert compared(trace(net.model(best, best=TensorProto.INT64))) == ["soft"]
+    assert compared(trace(net.model(logits, best, best=TensorProto.INT64))) == ["logits"]
+
+
+def test_places_where_the_original_is_infinite_do_not_count() -> None:
+    stream = np.random.default_rng(0)
+    a, b = stream.standard_normal((2, 20, 5))
+    wanted = np.square(a - b).sum() / np.square(a - a.mean(axis=0)).sum()
+    assert relative_error([[a]], [[b]]) == pytest.approx(wanted)
+    assert relative_error([np.split(a, 20)], [np.split(b, 20)]) == pytest.approx(wanted)  # a model of batch 1
+    assert relative_error([[np.array(3.0), np.array(4.0)]], [[np.array(3.0), np.array(5.0)]]) == pytest.approx(1 / 25)
+    masks = np.full((20, 2), -np.inf)
+    for other in (masks, np.zeros((20, 2))):
+        found = relative_error([[np.hstack([a, masks])]], [[np.hstack([b, other])]])
+        assert found == pytest.approx(wanted)
+    lost = np.where(stream.random(b.shape) < 0.5, -np.inf, a)
+    assert 0.3 < relative_error([[a]], [[lost]]) < 0.7

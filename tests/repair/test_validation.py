@@ -6,13 +6,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from matrices import System, system
+from matrices import System, elsewhere, system
 from numpy.typing import NDArray
 
+from graphprune.repair import nested
 from graphprune.repair.elimination import eliminate
 from graphprune.repair.fit import least_squares, validated_ridge
-from graphprune.repair.layer import Layer
-from graphprune.repair.validation import LEVELS, elsewhere, validated
+from graphprune.repair.layer import Layer, Targets
+from graphprune.repair.ridges import STEPS, best_ridge
+from graphprune.repair.validation import LEVELS, validated
 from graphprune.scores import FloatArray
 
 
@@ -89,6 +91,46 @@ def test_increments_add_up_to_errors_on_the_other_half() -> None:
         least = max(least, sum(crossed))
         assert found.added[:count].sum() == pytest.approx(least)
     assert (found.added >= 0).all()
+
+
+def test_wide_layers_are_fitted_on_the_first_half_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = system(14, 1, 5, rows=40, seed=6)
+    first, second = halves(made)
+    monkeypatch.setattr(nested, "WIDE", 8)
+    plain = eliminate([of_rows(made.layer, made.data)], [1.0])
+    found = validated(plain, ([first], [second]), [1.0], 0.01)
+    least = 0.0
+    for count in range(2, 14, 2):
+        weights, shift = damped_fit(first, np.isin(first.unit, plain.order[:count]))
+        least = max(least, elsewhere(second, weights, shift))
+        assert found.added[:count].sum() == pytest.approx(least, rel=1e-4)
+
+
+@pytest.mark.parametrize("wide", [8, 10_000])
+@pytest.mark.parametrize("centred", [True, False])
+@pytest.mark.parametrize("noise", [0.0, 0.6, 2.0, 6.0])
+def test_the_ridge_is_the_first_that_the_next_does_not_beat(
+    noise: float, centred: bool, wide: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Errors of explicit fits on the other half's rows, both ways, of a wide layer one way."""
+    monkeypatch.setattr(nested, "WIDE", wide)
+    made = system(12, 1, 4, rows=60, centred=centred, drift=0.4, seed=2)
+    wanted = made.dense @ made.layer.weights.T + noise * np.random.default_rng(1).standard_normal((60, 4))
+    gone = np.arange(12) < 3
+    parts = [with_targets(made.layer, x, y) for x, y in ((made.data[k], wanted[k]) for k in (slice(30), slice(30, 60)))]
+    errors = []
+    for step in STEPS:
+        fits = [least_squares(part, gone, 0.01 * step, validate=False) for part in parts]
+        ways = [elsewhere(judge, f.weights, f.shift) for judge, f in zip(parts[::-1], fits, strict=True)]
+        errors.append(sum(ways[: 1 if wide == 8 else 2]))
+    rising = [k for k in range(len(STEPS) - 1) if errors[k + 1] >= errors[k]]
+    wanted_step = STEPS[rising[0] if rising else -1]
+    assert best_ridge([parts[0]], [parts[1]], [gone], 0.01) == 0.01 * wanted_step
+
+
+def with_targets(layer: Layer, x: FloatArray, y: FloatArray) -> Layer:
+    targets = Targets(y.T @ x / len(x), y.mean(axis=0), np.square(y).mean(axis=0))
+    return replace(of_rows(layer, x), targets=targets)
 
 
 def test_many_rows_are_believed() -> None:

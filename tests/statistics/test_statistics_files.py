@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from onnx_models import Net
 from statistics_nets import KINDS, residual, traced
 
 import graphprune as gp
@@ -127,6 +128,24 @@ def test_the_command_takes_shards_and_merges_them(folder: Path, capsys: pytest.C
     assert "this is a part" in capsys.readouterr().out
 
 
+def test_parts_know_the_sizes_that_their_model_was_traced_with(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Merging needs no data, where the data said how long the inputs are."""
+    net = Net(seed=2)
+    h = net.op("Relu", net.linear(net.input("n", "length", 6, name="x"), 6, 8))
+    onnx.save(net.model(net.linear(h, 8, 4)), folder / "open.onnx")
+    np.savez("o.npz", x=np.random.default_rng(1).standard_normal((10, 7, 6)).astype(np.float32))
+    for k in (1, 2):
+        assert main(["stats", "open.onnx", "--data", "o.npz", "--shard", f"{k}/2", "-q"]) == 0
+    parts = [f"open.stats.{k}of2.npz" for k in (1, 2)]
+    assert main(["stats", "open.onnx", "--merge", *parts, "-q"]) == 0
+    assert load("open.stats.npz").sizes == {"x": (1, 7, 6)}
+    capsys.readouterr()
+    assert main(["stats", "m.onnx", "--merge", *parts, "-q"]) == 2
+    assert "statistics-model" in capsys.readouterr().err
+
+
 def test_its_help_tells_every_option() -> None:
     told = {m[1].replace("-", "_") for m in re.finditer(r"^ +(?:-\w, )?--([a-z-]+)", STATS, re.MULTILINE)}
     assert told == {f.name for f in fields(StatsOptions)} | {"help"}
@@ -138,6 +157,10 @@ def test_torchrun_says_which_shard(folder: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("WORLD_SIZE", "3")
     assert main(["stats", "m.onnx", "--data", "d.npz", "-q"]) == 0
     assert load(folder / "m.stats.2of3.npz").samples == 8
+    assert main(["stats", "m.onnx", "--data", "d.npz", "-q", "-o", "mine.npz"]) == 0
+    assert load(folder / "mine.2of3.npz").samples == 8  # the others write at the same time
+    assert main(["stats", "m.onnx", "--data", "d.npz", "-q", "-o", "mine.npz", "--shard", "1/3"]) == 0
+    assert load(folder / "mine.npz").samples == 8
     assert not os.path.exists("m.stats.npz")  # noqa: PTH110
 
 

@@ -143,3 +143,21 @@ def test_nothing_is_known_of_scalars_and_text() -> None:
     with pytest.raises(UsageError, match="'rate'") as error:
         surrogate_samples(gp.trace(net.model(y)), 4)
     assert error.value.code == "data-missing"
+
+
+@pytest.mark.parametrize("how", ["OneHot", "Equal"])
+def test_numbers_that_are_told_apart_one_by_one_are_ids(how: str) -> None:
+    """Bytes as the columns of a dense layer: nothing looks them up in a table."""
+    net = Net(seed=1)
+    x = net.input("n", 6, name="x", dtype=TensorProto.INT64)
+    if how == "OneHot":
+        limits = net.stored(np.array([0.0, 1.0], np.float32))
+        h = net.op("OneHot", x, net.ints(20), limits, axis=-1)
+    else:
+        same = net.op("Equal", net.op("Unsqueeze", x, net.ints(-1)), net.ints(*range(20)))
+        h = net.op("Cast", same, to=TensorProto.FLOAT)
+    y = net.linear(net.op("Relu", net.linear(h, 20, 8)), 8, 4)
+    made = surrogate_samples(gp.trace(net.model(y)), 50)
+    values = made.samples.take(np.arange(50)).inputs["x"]
+    assert made.kinds == {"x": "random ids from 0 to 19"}
+    assert set(np.unique(values)) == set(range(20))

@@ -91,7 +91,7 @@ _graphprune() {
             case "$before" in
                 --preprocess) values='imagenet clip' ;;
                 --method) values='auto bn coreset fisher flap fpgm itpruner l1 l2 lamp magnitude obd obs obspa osscar random sbp taylor taylor-weight thinet vib wanda' ;;
-                --repair) values='auto none bias least-squares' ;;
+                --repair) values='auto none bias least-squares blocks' ;;
                 --loss) values='auto kl mse ce' ;;
                 --prune) values='channels neurons heads head-dims hidden' ;;
                 --data|--profile|--svg|--report|--html) files=only ;;
@@ -103,7 +103,7 @@ _graphprune() {
             case "$before" in
                 --prune) values='channels neurons heads head-dims hidden' ;;
                 --method) values='auto bn coreset fisher flap fpgm itpruner l1 l2 lamp magnitude obd obs obspa osscar random sbp taylor taylor-weight thinet vib wanda' ;;
-                --repair) values='auto none bias least-squares' ;;
+                --repair) values='auto none bias least-squares blocks' ;;
                 --preprocess) values='imagenet clip' ;;
                 --loss) values='auto kl mse ce' ;;
                 --plan|--data|--profile|--output|-o|--report|--html|--save-plan) files=only ;;

@@ -208,7 +208,7 @@ _graphprune() {
                 '(--preprocess)'--preprocess'[of images\: imagenet, clip, or a JSON or TOML file]:value:(imagenet clip)' \
                 '(--labels)'--labels'[the array of labels (default\: labels, label, y, target or targets)]:value:' \
                 '(--method)'--method'[how units are scored, as when pruning]:value:(auto bn coreset fisher flap fpgm itpruner l1 l2 lamp magnitude obd obs obspa osscar random sbp taylor taylor-weight thinet vib wanda)' \
-                '(--repair)'--repair'[least-squares, bias, none or auto, as when pruning]:value:(auto none bias least-squares)' \
+                '(--repair)'--repair'[least-squares, blocks, bias, none or auto, as when pruning]:value:(auto none bias least-squares blocks)' \
                 '(--loss)'--loss'[auto, kl, mse, ce, or module\:function\: what methods differentiate]:value:(auto kl mse ce)' \
                 '(--samples)'--samples'[show methods and repair only the first N samples (repair\: 256)]:value:' \
                 '*'--option'[another of the methods options; may be repeated]:value:' \
@@ -246,7 +246,7 @@ _graphprune() {
                 '*'--prune'[prune these kinds of units only\: channels, neurons (or ffn), heads]:value:(channels neurons heads head-dims hidden)' \
                 '(--method)'--method'[how units are scored; graphprune passes lists the methods]:value:(auto bn coreset fisher flap fpgm itpruner l1 l2 lamp magnitude obd obs obspa osscar random sbp taylor taylor-weight thinet vib wanda)' \
                 '(--data)'--data'[samples, labelled or not\: an .npz (arrays by input name) or .npy file]:file:_files' \
-                '(--repair)'--repair'[least-squares\: fit the weights that are left to what the original]:value:(auto none bias least-squares)' \
+                '(--repair)'--repair'[least-squares\: fit the weights that are left to what the original]:value:(auto none bias least-squares blocks)' \
                 '(--holdout)'--holdout'[of --data, kept to measure on what pruning cost (default\: a fifth, at]:value:' \
                 '(--preprocess)'--preprocess'[of images\: imagenet, clip, or a JSON or TOML file]:value:(imagenet clip)' \
                 '(--labels)'--labels'[the array of labels (default\: labels, label, y, target or targets)]:value:' \
