@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import ModelError
 from ..graph import Array, Graph
 from ..statistics.fragments import Described, Fragments
 from ..statistics.reruns import Cut
@@ -117,9 +118,15 @@ def advance(fragments: Fragments, part: Part, batches: Sequence[Held], values: M
 
 
 def model_of(fragments: Fragments, part: Part, batches: Sequence[Held], values: Mapping[str, Array]) -> Any:
-    """Return a part as a model of its own; sizes that differ between batches are left open."""
+    """Return a part as a model of its own; sizes that differ between batches are left open.
+
+    Raises ModelError where something else than numbers crosses a border.
+    """
     given: dict[str, Described] = {}
     for name in part.given:
+        if not isinstance(batches[0][name], np.ndarray) or batches[0][name].dtype.kind not in "biuf":
+            words = "something else than numbers crosses between blocks"
+            raise ModelError("blocks-not-numbers", words, where=name, hint="give --repair least-squares")
         shapes = np.array([held[name].shape for held in batches])
         sizes = [int(s) if (shapes[:, axis] == s).all() else None for axis, s in enumerate(shapes[0])]
         given[name] = batches[0][name].dtype, sizes

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from onnx import ModelProto, numpy_helper
 
+from ..errors import ModelError
 from ..graph import Array
 from ..interpret import from_torch, run, to_torch
 
@@ -61,7 +62,7 @@ def train(
 
     An epoch goes through all batches, in an order that ``seed`` draws. The rate rises, and falls to zero along a
     cosine. What does not do better on ``held`` is dropped. Raises ModelError for operators that have no torch
-    implementation.
+    implementation, and where torch cannot run the block.
     """
     module = to_torch(model, weights=lambda name, is_weight: is_weight and name in names)
     weights = [p for p in module.parameters() if p.requires_grad]
@@ -76,7 +77,11 @@ def train(
         with torch.no_grad():
             return float(np.mean([float(missed(x, y)) for x, y in zip(held.feeds, held.targets, strict=True)]))
 
-    before = judged()
+    try:
+        before = judged()
+    except (RuntimeError, ValueError) as error:  # a normalisation that learns, fed one number a channel, say
+        words, hint = f"torch cannot run a block: {str(error).partition(chr(10))[0]}", "give --repair least-squares"
+        raise ModelError("block-does-not-run", words, where=next(iter(energy)), hint=hint) from error
     if not weights or before < LITTLE:
         return Trained({}, before, before)
     groups = [{"params": [w], "lr": rate * max(float(w.detach().square().mean().sqrt()), 1e-6)} for w in weights]

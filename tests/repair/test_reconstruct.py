@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 import graphprune as gp
 from graphprune.coupling import couple_like
 from graphprune.data import Samples, open_samples, specs_of_model
-from graphprune.errors import UsageError
+from graphprune.errors import ModelError, UsageError
 from graphprune.layout import kept_by
 from graphprune.plan import Plan
 from graphprune.repair import descent, repair
@@ -216,3 +216,18 @@ def test_a_step_looks_at_some_samples_of_large_batches(monkeypatch: pytest.Monke
     np.testing.assert_array_equal(feeds["x"][:, 0] / 8, targets["y"][:, 0] / 2)  # the same samples of both
     whole, _ = descent._some({"x": x, "mask": np.ones((1, 8))}, {"y": y}, draws)
     assert len(whole["x"]) == 10
+
+
+def test_a_block_that_torch_cannot_run_is_told() -> None:
+    """Normalisation by a batch's own statistics needs more than one number a channel."""
+    stored = {"s": np.ones(2), "b": np.zeros(2), "m": np.zeros(2), "v": np.ones(2)}
+    node = helper.make_node("BatchNormalization", ["x", *stored], ["y", "mean", "var"], training_mode=1)
+    graph = helper.make_graph(
+        [node], "learning", [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 2, 1, 1])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 2, 1, 1])],
+        [numpy_helper.from_array(v.astype(np.float32), k) for k, v in stored.items()],
+    )  # fmt: skip
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    lesson = Lesson([{"x": np.ones((1, 2, 1, 1), np.float32)}], [{"y": np.ones((1, 2, 1, 1), np.float32)}])
+    with pytest.raises(ModelError, match="torch cannot run a block"):
+        train(model, {"s"}, lesson, lesson, epochs=1, rate=0.1, seed=0)
