@@ -94,7 +94,7 @@ class Polynomial:
         values: FloatArray = np.empty((*widths.shape[:-1], len(self.coefficient)))
         values[...] = self.coefficient
         for column in self.factor.T:  # a handful of columns: far faster than a product over a short last axis
-            values *= padded[..., column]
+            values *= padded.take(column, axis=-1)
         return values
 
     @cached_property

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from .cost import Costs
 
 IntArray = NDArray[np.int64]
+STORED = np.dtype("<i8")
+"""How positions and units enter a fingerprint, on every machine alike."""
 Role = Literal["producer", "consumer", "scale", "norm", "other"]
 Kind = Literal["channel", "neuron", "head", "head-dim", "hidden"]
 
@@ -113,11 +115,14 @@ class Groups(Mapping[str, Group]):
     @cached_property
     def fingerprint(self) -> str:
         """Hash of the prunable structure: ids, sizes and members. The weights' values do not enter."""
-        digest = hashlib.sha256()
+        said: list[bytes] = []
         for group in self.groups:
-            digest.update(f"{group.id}\0{group.kind}\0{group.size}\0".encode())
+            said.append(f"{group.id}\0{group.kind}\0{group.size}\0".encode())
             for member in group.members:
-                digest.update(f"{member.tensor}\0{member.axis}\0".encode())
-                digest.update(np.ascontiguousarray(member.index, dtype="<i8").tobytes())
-                digest.update(np.ascontiguousarray(member.unit, dtype="<i8").tobytes())
-        return digest.hexdigest()
+                said.append(f"{member.tensor}\0{member.axis}\0".encode())
+                said += _stored(member.index), _stored(member.unit)
+        return hashlib.sha256(b"".join(said)).hexdigest()
+
+
+def _stored(positions: IntArray) -> bytes:
+    return positions.tobytes() if positions.dtype is STORED else positions.astype(STORED).tobytes()

@@ -6,10 +6,9 @@ once. Blocks are widened to float64 in cache, so sums are as exact as float64 ma
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
-from math import prod
+from functools import cache, cached_property
+from math import isfinite, prod
 from typing import Literal
 
 import numpy as np
@@ -42,15 +41,27 @@ def slice_sums(array: Array, power: Power = 2) -> tuple[FloatArray, ...]:
 
     The tensor is read once as a matrix whose rows are its leading axes: row sums serve those, column sums the others.
     """
+    parts = _partial_sums(array, power)
+    return tuple(_along(parts, axis) for axis in range(array.ndim))
+
+
+def _partial_sums(array: Array, power: Power) -> tuple[FloatArray, ...]:
+    """Return sum |w|**power over the tensor's trailing axes, and over its leading ones: the axes left are all axes."""
     shape = array.shape
     if array.size == 0:
         return tuple(np.zeros(n) for n in shape)
     if len(shape) == 1:  # there are many small ones
         with np.errstate(over="ignore"):
             return (np.abs(array.astype(np.float64)) if power == 1 else np.square(array.astype(np.float64)),)
-    cut = min(range(len(shape) + 1), key=lambda c: prod(shape[:c]) + prod(shape[c:]))
+    cut = _cut(shape)
     rows, columns = _matrix_sums(array.reshape(prod(shape[:cut]), prod(shape[cut:])), power)
-    return *_marginals(rows.reshape(shape[:cut])), *_marginals(columns.reshape(shape[cut:]))
+    return rows.reshape(shape[:cut]), columns.reshape(shape[cut:])
+
+
+@cache
+def _cut(shape: tuple[int, ...]) -> int:
+    """Return how many leading axes make the rows of the matrix with the fewest rows and columns."""
+    return min(range(len(shape) + 1), key=lambda c: prod(shape[:c]) + prod(shape[c:]))
 
 
 def _matrix_sums(matrix: Array, power: Power) -> tuple[FloatArray, FloatArray]:
@@ -72,9 +83,12 @@ def _matrix_sums(matrix: Array, power: Power) -> tuple[FloatArray, FloatArray]:
     return rows, columns
 
 
-def _marginals(sums: FloatArray) -> Iterator[FloatArray]:
-    for axis in range(sums.ndim):
-        yield sums.sum(axis=tuple(a for a in range(sums.ndim) if a != axis))
+def _along(parts: tuple[FloatArray, ...], axis: int) -> FloatArray:
+    """Add partial sums up along one axis of the tensor."""
+    first, *others = parts
+    if axis >= first.ndim:
+        return _along(tuple(others), axis - first.ndim)
+    return first if first.ndim == 1 else np.asarray(first.sum(axis=tuple(a for a in range(first.ndim) if a != axis)))
 
 
 @dataclass(frozen=True)
@@ -83,7 +97,8 @@ class Weights:
 
     graph: Graph
     power: Power = 2
-    _sums: dict[str, tuple[FloatArray, ...]] = field(default_factory=dict, repr=False)
+    _parts: dict[str, tuple[FloatArray, ...]] = field(default_factory=dict, repr=False)
+    _sums: dict[tuple[str, int], FloatArray] = field(default_factory=dict, repr=False)
     _members: dict[tuple[str, Roles], tuple[Member, ...]] = field(default_factory=dict, repr=False)
 
     def members(self, group: Group, roles: Roles = "all") -> tuple[Member, ...]:
@@ -106,7 +121,7 @@ class Weights:
 
         Raises ModelError where the tensor holds infinite or NaN weights.
         """
-        slices = self._slices(member.tensor)[member.axis]
+        slices = self._slices(member.tensor, member.axis)
         return np.bincount(member.unit, slices.take(member.index), size).astype(np.float64, copy=False)
 
     def table(self, group: Group, roles: Roles = "all") -> FloatArray:
@@ -135,18 +150,24 @@ class Weights:
     def _codes(self) -> Codes:
         return Codes(self.graph)
 
-    def _slices(self, name: str) -> tuple[FloatArray, ...]:
-        if name not in self._sums:
-            sums = slice_sums(self.values(name), self.power)
-            if sums and not np.isfinite(sums[0].sum()):
+    def _slices(self, name: str, axis: int) -> FloatArray:
+        key = name, axis
+        if key not in self._sums:
+            self._sums[key] = _along(self._partial(name), axis)
+        return self._sums[key]
+
+    def _partial(self, name: str) -> tuple[FloatArray, ...]:
+        if name not in self._parts:
+            parts = _partial_sums(self.values(name), self.power)
+            if not isfinite(parts[0].sum()):
                 raise ModelError(
                     "weights-not-finite",
                     "holds infinite or NaN weights, or weights too large to add up",
                     where=name,
                     hint="repair the weights, or protect the layer with --keep",
                 )
-            self._sums[name] = sums
-        return self._sums[name]
+            self._parts[name] = parts
+        return self._parts[name]
 
     @cached_property
     def _holds_weights(self) -> dict[str, bool]:

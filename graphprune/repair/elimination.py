@@ -29,6 +29,10 @@ from .nested import factor_of, ordered, precise_enough
 
 RANK = 160
 """Rows of low-rank updates that are gathered before the matrices are updated."""
+REFRESHED = 64
+"""Times that costs are taken anew, at least: of a group of twice as many units or more, several may go in between."""
+ROUNDING = 1e-6
+"""Part of a cost that counts as rounding."""
 SAFE = 1e-3
 """Ridge from which on float32 is enough: the moments are then well-conditioned."""
 SPARE = 0.1
@@ -59,16 +63,37 @@ def eliminate(
     running = [_Running(layer, ridge) for layer in joined(layers, factors)]
     alive = np.zeros(units, np.bool_)
     alive[slice(None) if among is None else among] = True
+    together = max(units // REFRESHED, 1)
     order, added = [], []
-    for _ in range(int(alive.sum())):
+    while alive.any():
         costs = np.where(alive, sum((r.costs() for r in running), np.zeros(units)), np.inf)
-        unit = int(costs.argmin())
-        alive[unit] = False
-        order.append(unit)
-        added.append(float(costs[unit]))
-        for layer in running:
-            layer.remove(unit)
-    return Removal(np.array(order, np.int64), np.array(added, np.float64))
+        cheapest = np.argsort(costs, kind="stable")[: min(together, int(alive.sum()))]
+        joint = [layer.joint(cheapest) for layer in running]
+        each = sum((found.added for found in joint), np.zeros(len(cheapest)))
+        # Costs only rise as others go. So none outside is cheaper than those that go, up to the first that costs more.
+        dearer = each[1:] > costs[cheapest[-1]] * (1 + ROUNDING)
+        count = 1 + int(dearer.argmax() if dearer.any() else len(dearer))
+        for layer, found in zip(running, joint, strict=True):
+            layer.remove(found, count)
+        alive[cheapest[:count]] = False
+        order.append(cheapest[:count])
+        added.append(each[:count])
+    return Removal(np.concatenate([np.zeros(0, np.int64), *order]), np.concatenate([np.zeros(0), *added]))
+
+
+@dataclass(frozen=True)
+class _Joint:
+    """Units at the head of which any number can be removed: what each adds after those before, shape (units,).
+
+    ``at`` are the places of those that have columns, ``known`` which of the units these are; of the others nothing is
+    to be removed. With [H^-1]_SS = L L' for their columns S, ``new`` is L^-1 [H^-1]_S:, and ``own`` is L^-1 W_S'.
+    """
+
+    added: FloatArray
+    known: IntArray
+    at: IntArray
+    new: Floats
+    own: Floats
 
 
 class _Running:
@@ -98,7 +123,7 @@ class _Running:
         self.inner = _blocks(self.inverse, count, size)
         own = self.weights.reshape(len(self.weights), count, size).transpose(1, 0, 2)
         self.outer = own.transpose(0, 2, 1) @ own
-        self.rank, room = 0, RANK + size
+        self.rank, room = 0, RANK + size * max(self.units // REFRESHED, 1)
         self.through = np.zeros((room, count * size), self.inverse.dtype)
         self.taken = np.zeros((room, len(self.weights)), self.inverse.dtype)
 
@@ -110,23 +135,32 @@ class _Running:
         found[self.present[left]] = traces(inner, outer)
         return found
 
-    def remove(self, unit: int) -> None:
-        """Take a unit S out: with [H^-1]_SS = L L', H^-1 loses T'T for T = L^-1 [H^-1]_S:, and W loses W_S L^-T T."""
-        at = int(self.where[unit])
-        if at < 0:
+    def joint(self, units: IntArray) -> _Joint:
+        """Return what it takes to remove units one after the other, in this order."""
+        at, size = self.where[units], self.size
+        added, known = np.zeros(len(units)), np.flatnonzero(at >= 0)
+        at = at[known]
+        rows = (at[:, None] * size + np.arange(size)).ravel()
+        before = self.through[: self.rank, rows].T
+        left = _rows(self.inverse, at, size) - before @ self.through[: self.rank]
+        factor = _inverse_root(left[:, rows])
+        own = factor @ (self.weights[:, rows].T - before @ self.taken[: self.rank])
+        added[known] = np.square(own, dtype=np.float64).sum(axis=1).reshape(len(at), size).sum(axis=1)
+        return _Joint(added, known, at, factor @ left, own)
+
+    def remove(self, joint: _Joint, count: int) -> None:
+        """Take the first ``count`` units out: H^-1 loses T'T for T = L^-1 [H^-1]_S:, and W loses W_S L^-T T."""
+        at, size = joint.at[: np.searchsorted(joint.known, count)], self.size
+        rows = len(at) * size
+        if not rows:
             return
-        rows, size = slice(at * self.size, (at + 1) * self.size), self.size
+        new, own = joint.new[:rows], joint.own[:rows]
         through, taken = self.through[: self.rank], self.taken[: self.rank]
-        before = through[:, rows].T
-        factor = _inverse_root(self.inner[at])
-        new = factor @ (_rows(self.inverse, rows) - before @ through)
-        own = factor @ (self.weights[:, rows].T - before @ taken)
-        products = own @ self.weights - (own @ taken.T) @ through
-        moved = products - 0.5 * (factor @ self.outer[at] @ factor.T) @ new
-        self.through[self.rank : self.rank + size], self.taken[self.rank : self.rank + size] = new, own
-        self.rank += size
+        moved = own @ self.weights - (own @ taken.T) @ through - 0.5 * (own @ own.T) @ new
+        self.through[self.rank : self.rank + rows], self.taken[self.rank : self.rank + rows] = new, own
+        self.rank += rows
         self.gone[at] = True
-        a, b = (x.reshape(size, -1, size).transpose(1, 0, 2) for x in (new, moved))
+        a, b = (x.reshape(rows, -1, size).transpose(1, 0, 2) for x in (new, moved))
         self.inner -= a.transpose(0, 2, 1) @ a
         both = a.transpose(0, 2, 1) @ b
         self.outer -= both + both.transpose(0, 2, 1)
@@ -171,12 +205,16 @@ def _less(matrix: Floats, rows: Floats) -> Floats:
     return np.asarray(product(-1.0, rows.T, beta=1.0, c=matrix.T, trans=0, lower=0, overwrite_c=1).T)
 
 
-def _rows(matrix: Floats, rows: slice) -> Floats:
-    """Return some rows of a symmetric matrix that is given by its lower triangle."""
-    made = np.concatenate([matrix[rows, : rows.stop], matrix[rows.stop :, rows].T], axis=1)
-    if len(made) > 1:
-        own = made[:, rows]
-        own[...] = np.tril(own) + np.tril(own, -1).T
+def _rows(matrix: Floats, at: IntArray, size: int) -> Floats:
+    """Return the rows of some units, of ``size`` columns each, of a symmetric matrix given by its lower triangle."""
+    made = np.empty((len(at) * size, len(matrix)), matrix.dtype)
+    for k, unit in enumerate(at):
+        first, last = unit * size, (unit + 1) * size
+        some = made[k * size : (k + 1) * size]
+        some[:, :last], some[:, last:] = matrix[first:last, :last], matrix[last:, first:last].T
+        if size > 1:
+            own = some[:, first:last]
+            own[...] = np.tril(own) + np.tril(own, -1).T
     return made
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,13 +52,13 @@ class Priced:
         coefficient = np.bincount(cell, rows.coefficient, minlength=len(distinct) * rows.rows)
         parts = coefficient.reshape(len(distinct), rows.rows) / limits.most
         of_scope: dict[Scope, list[int]] = {}
+        group, count = readings.group.tolist(), choices.count.tolist()
         for k, factor in enumerate(distinct.tolist()):
-            scope = tuple(sorted(int(readings.group[f]) for f in factor if f < len(readings.group)))
+            scope = tuple(sorted(group[f] for f in factor if f < len(group)))
             of_scope.setdefault(scope, []).append(k)
         woven = {scope: products for scope, products in of_scope.items() if len(scope) > 1}
         order = Order.of(choices.count, _scopes(len(choices.start), tuple(woven)), most)
-        entries = sum(len(p) * int(np.prod(choices.count[list(scope)])) for scope, p in woven.items())
-        if order is None or entries > ENTRIES:
+        if order is None or sum(len(p) * prod(count[g] for g in scope) for scope, p in woven.items()) > ENTRIES:
             return None
         alone = np.zeros((rows.rows, len(choices.width)))
         for scope, products in of_scope.items():

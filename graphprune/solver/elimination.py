@@ -8,6 +8,7 @@ shortcut has one width, tables of two. Where tables would grow too large, there 
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -120,20 +121,23 @@ def _order(count: IntArray, scopes: Sequence[Scope], most: int) -> tuple[list[in
             near[g] |= {h for h in scope if h != g}
     sizes = [int(c) for c in count]
     entries = [_entries(sizes, g, near[g]) for g in range(len(sizes))]
-    left, order, work = set(range(len(sizes))), [], 0
-    beside: list[Scope] = []
-    while left:
-        g = min(left, key=lambda k: (entries[k], k))
-        work += entries[g]
+    queue = [(n, g) for g, n in enumerate(entries)]
+    heapq.heapify(queue)
+    beside: dict[int, Scope] = {}
+    work = 0
+    while queue:
+        n, g = heapq.heappop(queue)
+        if g in beside or n != entries[g]:  # done already, or its table has grown or shrunk since
+            continue
+        work += n
         if work > most:
             return None
-        left.remove(g)
-        order.append(g)
-        beside.append(tuple(sorted(near[g])))
-        for h in near[g]:
+        beside[g] = tuple(sorted(near[g]))
+        for h in beside[g]:
             near[h] = (near[h] | near[g]) - {g, h}
             entries[h] = _entries(sizes, h, near[h])
-    return order, beside, work
+            heapq.heappush(queue, (entries[h], h))
+    return list(beside), list(beside.values()), work
 
 
 def _entries(sizes: Sequence[int], group: int, near: set[int]) -> int:

@@ -56,12 +56,12 @@ def proved(
         least = loss_of(choices, best)
         return widths, min(least, loss)
     quick = quick_bound(limits, choices, widths, price, loss)
-    if loss - quick <= effort.part * abs(loss):
-        return widths, quick
+    if loss - quick[0] <= effort.part * abs(loss):
+        return widths, quick[0]
     found = prove(limits, choices, widths, price * limits.most, effort)
     if found is None:
-        return widths, max(quick, lower_bound(limits, choices, widths, price, loss))
-    return found[0] if improve else widths, max(quick, found[1])
+        return widths, lower_bound(limits, choices, widths, price, loss, quick)
+    return found[0] if improve else widths, max(quick[0], found[1])
 
 
 def loss_of(choices: Choices, widths: FloatArray) -> float:

@@ -34,36 +34,44 @@ SAFETY = 1e-9
 """What is taken off the bound for rounding, relative to the sums it is made of."""
 
 
-def quick_bound(limits: Limits, choices: Choices, widths: FloatArray, price: FloatArray, loss: float) -> float:
-    """Return the lower bound that the first cuts give without the programme; arguments are those of ``lower_bound``."""
+Quick = tuple[float, list[Cut]]
+"""A lower bound, and the cuts that give it."""
+
+
+def quick_bound(limits: Limits, choices: Choices, widths: FloatArray, price: FloatArray, loss: float) -> Quick:
+    """Return a lower bound on the loss of all choices within the limits without the programme, and its cuts.
+
+    ``widths`` are the best found, of this ``loss``, and ``price`` the worth of a unit of every row there: the cuts are
+    made to fit them. Their multipliers follow from the price but for a factor.
+    """
     best = float(np.minimum.reduceat(choices.loss, choices.start).sum())
+    cuts: list[Cut] = []
     if price.any():
         weights, multiplier = _weights(limits, price)
         base = np.maximum(widths, 0.5)
         for family in (tangents(limits, choices, base, weights), transports(limits, choices, base, price, weights)):
             best = max(best, _scaled_certificate(choices, family, multiplier))
-    return min(best, loss)
-
-
-def lower_bound(limits: Limits, choices: Choices, widths: FloatArray, price: FloatArray, loss: float) -> float:
-    """Return a lower bound on the loss of all choices within the limits.
-
-    ``widths`` are the best found, of this ``loss``, and ``price`` the worth of a unit of every row there: the cuts are
-    made to fit them. Their multipliers follow from the price but for a factor; where that leaves a large gap, they are
-    those of the programme, and the cuts are made once more to fit its prices.
-    """
-    best = float(np.minimum.reduceat(choices.loss, choices.start).sum())
-    base = np.maximum(widths, 0.5)
-    cuts: list[Cut] = []
-    for turn in range(TURNS):
-        if loss - best <= CLOSE_ENOUGH * abs(loss) or not price.any():
-            break
-        weights, multiplier = _weights(limits, price)
-        for family in (tangents(limits, choices, base, weights), transports(limits, choices, base, price, weights)):
-            best = max(best, _scaled_certificate(choices, family, multiplier))
             cuts += family
-        if turn == 0 and loss - best <= GOOD_ENOUGH * abs(loss):
-            break
+    return min(best, loss), cuts
+
+
+def lower_bound(
+    limits: Limits, choices: Choices, widths: FloatArray, price: FloatArray, loss: float, quick: Quick
+) -> float:
+    """Return a higher lower bound where that of the first cuts, ``quick``, leaves a large gap.
+
+    The multipliers are then those of the programme, and the cuts are made once more to fit its prices. The other
+    arguments are those of ``quick_bound``.
+    """
+    best, cuts = quick
+    if loss - best <= GOOD_ENOUGH * abs(loss) or not cuts:
+        return best
+    for turn in range(TURNS):
+        if turn > 0:
+            if loss - best <= CLOSE_ENOUGH * abs(loss) or not price.any():
+                break
+            bound, more = quick_bound(limits, choices, widths, price, loss)
+            best, cuts = max(best, bound), cuts + more
         multiplier = _solve(choices, cuts, widths)
         best = max(best, certificate(choices, cuts, multiplier))
         before, price = price, np.array([c.weight for c in cuts]).T @ multiplier

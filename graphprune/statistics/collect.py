@@ -16,6 +16,7 @@ from .blocks import blocks_of, in_blocks, within_memory
 from .consumer import Consumer
 from .consumers import consumers_of
 from .gram import Accumulator
+from .narrow import NarrowAccumulator, Narrowing
 from .running import Feeds, batches, names_of, network
 from .settings import Settings
 from .skips import Skips, read_skip
@@ -37,6 +38,7 @@ def collect(
     graph: Graph, groups: Groups, data: Any, settings: Settings | None = None, *,
     consumers: Sequence[Consumer] | None = None, preprocess: Any = None, shard: tuple[int, int] = (0, 1),
     targets: bool | Targets = False, skips: Skips | None = None, target_rows: int | None = None,
+    narrow: Mapping[str, Narrowing] | None = None,
 ) -> Statistics:  # fmt: skip
     """Return the moments of what consumers read on samples.
 
@@ -44,7 +46,8 @@ def collect(
     (default: all). ``shard`` (k, n) takes the k-th of n parts of the samples, k from 0; the parts' statistics add up to
     those of all, to rounding of float64 as long as there are no more parts than chunks. With ``targets``, what the
     consumers put out is kept for ``sequential``, with what is added to it where ``skips`` says so: for as many rows of
-    a sample as moments are taken of, or ``target_rows``. Targets that are given get them added.
+    a sample as moments are taken of, or ``target_rows``. Targets that are given get them added. Moments of consumers
+    whose keys are in ``narrow`` are taken in few directions (``Narrowed``).
 
     Memory: a float64 matrix of blocks * width^2 for every distinct input of a consumer (``Settings.memory`` at most,
     in blocks no narrower than 64), one batch's tensors and the rows of some, and ``Settings.room`` of targets; nothing
@@ -52,12 +55,14 @@ def collect(
     nothing, ModelError for a model that does not run on it or makes values that are not finite.
     """
     looked_at = tuple(consumers_of(graph, groups) if consumers is None else consumers)
-    settings = within_memory(settings or Settings(), looked_at)
+    narrow = narrow or {}
+    full = [c for c in looked_at if c.key not in narrow]
+    settings = within_memory(settings or Settings(), full)
     running = network(graph, settings.provider, settings.device)
     samples, notes = opened_samples(data, running.specs, preprocess)
     parts = shares(samples, settings, shard, _bytes_a_sample(graph, looked_at))
     kept = Targets(Store(settings.room)) if targets is True else targets or None
-    passing = _Pass(looked_at, settings, len(samples), kept, skips, target_rows)
+    passing = _Pass(looked_at, settings, len(samples), kept, skips, target_rows, narrow)
     fetch = running.fetching(passing.names)
     for first, last, size in parts if looked_at else ():
         for start, feeds, count in batches(samples, size, first, last):
@@ -66,7 +71,7 @@ def collect(
     origin = origin_of(samples, parts)
     found = Statistics(
         passing.finish(), fingerprint(graph), origin, settings.kind, settings.rows, settings.seed,
-        (*samples.notes, *notes, *in_blocks(looked_at, settings)),
+        (*samples.notes, *notes, *in_blocks(full, settings)),
         {n: tuple(graph.shape(n)) for n in graph.inputs if graph.tensors[n].shape is not None}, passing.targets,
     )  # fmt: skip
     return found.checked() if found.complete else found
@@ -132,7 +137,7 @@ class _Reader:
     """Adds up what consumers with one key read."""
 
     rows: Rows
-    total: Accumulator
+    total: Accumulator | NarrowAccumulator
     consumers: list[Consumer]
     weights: Mapping[int, Any]
 
@@ -142,9 +147,9 @@ class _Pass:
 
     def __init__(
         self, consumers: Sequence[Consumer], settings: Settings, samples: int, targets: Targets | None,
-        skips: Skips | None = None, target_rows: int | None = None,
+        skips: Skips | None = None, target_rows: int | None = None, narrow: Mapping[str, Narrowing] | None = None,
     ) -> None:  # fmt: skip
-        self.settings, self.targets = settings, targets
+        self.settings, self.targets, self.narrow = settings, targets, narrow or {}
         self.skips = skips if skips is not None and targets is not None else {}
         self.names = names_of([*(c.tensor for c in consumers), *(rows.tensor for rows in self.skips.values())])
         self.wanted = settings.per_sample(samples)
@@ -157,11 +162,18 @@ class _Pass:
         reader = self.readers.get(consumer.key)
         if reader is None:
             rows = Rows.of(consumer)
-            reader = _Reader(rows, accumulator(consumer, self.settings), [], {})
+            reader = _Reader(rows, self._total(consumer), [], {})
             self.readers[consumer.key] = reader
         reader.consumers.append(consumer)
         if self.targets is not None:
             reader.weights = {**reader.weights, consumer.node: reading_weights(consumer)}
+
+    def _total(self, consumer: Consumer) -> Accumulator | NarrowAccumulator:
+        """Return what adds up what a consumer reads."""
+        narrowing = self.narrow.get(consumer.key)
+        if narrowing is not None:
+            return NarrowAccumulator(narrowing, consumer.tensor)
+        return accumulator(consumer, self.settings)
 
     @np.errstate(over="ignore", invalid="ignore")  # what is not finite is told by an error, and by nothing else
     def add(self, tensors: Feeds, start: int, count: int) -> None:

@@ -54,7 +54,7 @@ class Settings:
         return None if self.rows is None else max(-(-self.rows // max(samples, 1)), 1)
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=512)
 def chosen(first: int, count: int, positions: int, wanted: int | None, seed: int) -> IntArray | None:
     """Return positions of samples ``first`` to ``first + count - 1``, shape (count, wanted); None for all of them.
 

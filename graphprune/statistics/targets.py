@@ -27,13 +27,13 @@ class Store:
     def __init__(self, room: int) -> None:
         self.room, self.held = room, 0
         self._arrays: dict[Hashable, Array] = {}
-        self._files: dict[Hashable, Path] = {}
+        self._files: dict[Hashable, tuple[Path, np.dtype[Any], tuple[int, ...]]] = {}
         self._folder: Path | None = None
         self._count = 0
 
     def put(self, key: Hashable, values: Array) -> None:
         """Keep an array under a key that is free."""
-        if self.held + values.nbytes <= self.room:
+        if self.held + values.nbytes <= self.room or values.dtype.hasobject:
             self._arrays[key] = values
             self.held += values.nbytes
             return
@@ -41,16 +41,16 @@ class Store:
             self._folder = Path(tempfile.mkdtemp(prefix="graphprune-"))
             weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
         self._count += 1
-        path = self._folder / f"{self._count}.npy"
-        np.save(path, values)
-        self._files[key] = path
+        path = self._folder / str(self._count)
+        values.tofile(path)
+        self._files[key] = path, values.dtype, values.shape
 
     def get(self, key: Hashable) -> Array:
-        """Return what is kept under a key, mapped where it lies in a file."""
+        """Return what is kept under a key."""
         if key in self._arrays:
             return self._arrays[key]
-        mapped: Array = np.load(self._files[key], mmap_mode="r")
-        return mapped
+        path, dtype, shape = self._files[key]
+        return np.fromfile(path, dtype).reshape(shape)
 
     def drop(self, key: Hashable) -> None:
         """Forget what is kept under a key, if anything."""
@@ -58,7 +58,7 @@ class Store:
         if gone is not None:
             self.held -= gone.nbytes
         elif key in self._files:
-            self._files.pop(key).unlink()
+            self._files.pop(key)[0].unlink()
 
     def __contains__(self, key: Hashable) -> bool:
         """Tell whether anything is kept under a key."""

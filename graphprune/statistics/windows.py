@@ -71,10 +71,12 @@ class Rows:
         if self.geometry is not None:
             return self._windows(values, self.geometry, picked, dtype)
         moved = values.transpose(*self.axes, *self.stacks, self.axis)
-        flat = moved.reshape(count * positions, -1)
         at = (picked + np.arange(count)[:, None] * positions).ravel()
-        found: Array = flat[at].astype(dtype, copy=False)
-        return found
+        if moved.flags.c_contiguous or not self.axes:
+            found: Array = moved.reshape(count * positions, -1)[at]
+        else:  # picked one by one, which is quicker than to bring all into this order first
+            found = moved[np.unravel_index(at, moved.shape[: len(self.axes)])].reshape(len(at), -1)
+        return found.astype(dtype, copy=False)
 
     def _windows(self, values: Array, geometry: Geometry, picked: IntArray, dtype: Any) -> Array:
         """Return windows at output positions, shape (rows, kernel positions * channels)."""

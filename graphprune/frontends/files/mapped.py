@@ -31,6 +31,14 @@ PACKED = frozenset(
     if hasattr(TensorProto, name)
 )
 """Element types of which several share a byte; they are never mapped."""
+RAW: Mapping[int, np.dtype[Any]] = {
+    getattr(TensorProto, name): np.dtype(f"<{letters}")
+    for name, letters in {
+        "FLOAT": "f4", "DOUBLE": "f8", "FLOAT16": "f2", "INT64": "i8", "INT32": "i4", "INT16": "i2", "INT8": "i1",
+        "UINT8": "u1", "BOOL": "?",
+    }.items()
+}  # fmt: skip
+"""The commonest element types as they lie in ``raw_data``."""
 PIECE = 1 << 24
 """Bytes written at a time."""
 KEPT, FULL = "kept", "full"
@@ -76,15 +84,29 @@ def array_of(tensor: TensorProto) -> Array:
 
     Raises ValueError for a tensor whose bytes lie elsewhere and were neither read nor mapped.
     """
+    if tensor.data_location != EXTERNAL:
+        return plain_array(tensor)
     if not is_mapped(tensor):
-        plain: Array = numpy_helper.to_array(tensor)
-        return plain
+        elsewhere: Array = numpy_helper.to_array(tensor)
+        return elsewhere
     stated = _stated(tensor)
     array = _whole(tensor, stated)
     # Whole rows first: they are contiguous, and the later axes then have less to move.
     for axis, index in sorted(_kept(stated).items()):
         array = array.take(index, axis=axis)
     return array
+
+
+def plain_array(tensor: TensorProto) -> Array:
+    """Return the value of a tensor that holds its own bytes; a model has many, most of them small.
+
+    onnx asks a dozen questions of each, which are answered here once for all of a type.
+    """
+    kind = RAW.get(tensor.data_type)
+    if kind is None or not tensor.HasField("raw_data") or tensor.HasField("segment"):
+        array: Array = numpy_helper.to_array(tensor)
+        return array
+    return np.frombuffer(tensor.raw_data, kind).reshape(tuple(tensor.dims))
 
 
 def pieces_of(tensor: TensorProto) -> Iterator[bytes | memoryview]:

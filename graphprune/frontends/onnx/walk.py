@@ -16,6 +16,7 @@ import onnx
 from onnx import TensorProto, TypeProto, helper, numpy_helper
 
 from ...graph import Array
+from ..files.mapped import plain_array
 from .context import Context, Control, Operation, Shape
 from .control import choose, enter, leave, unstable
 from .shapes import elements, set_input_shapes, shape_of, without_weights
@@ -76,7 +77,7 @@ class Walked:
         if name not in self.small:
             tensor = self.constants.get(name)
             large = tensor is None or elements(tensor) > MAX_INTEGERS or tensor.data_location == TensorProto.EXTERNAL
-            self.small[name] = None if large else numpy_helper.to_array(tensor)
+            self.small[name] = None if large else plain_array(tensor)
         return self.small[name]
 
 
