@@ -76,8 +76,6 @@ class Calibrated:
     objective: ClassVar[Objective] = "sum"
     without_data: ClassVar[bool] = True
     """Whether the pass makes samples of its own where there is no data."""
-    narrows: ClassVar[bool] = False
-    """Whether wide convolutions are scored in few directions of each channel's patch (``statistics.narrow``)."""
 
     def __post_init__(self) -> None:
         """Check the options."""
@@ -179,9 +177,7 @@ class Calibrated:
             return ready, self._held_out(data, len(groups))[1], None, notes
         before = Before.of(graph, tuple(consumers_of(graph, groups)), data, self.seed) if keep else None
         data, probes = self._held_out(data, len(groups))
-        fitted_here = self.update in ("bias", "least-squares") or (self.update == "auto" and self.data is None)
-        narrow = self.narrows and not fitted_here
-        return Halves.of_samples(graph, groups, data, self.seed, before, narrow=narrow), probes, before, notes
+        return Halves.of_samples(graph, groups, data, self.seed, before), probes, before, notes
 
     def _held_out(self, data: Samples, groups: int) -> tuple[Samples, Samples]:
         """Return the samples that moments are taken of, and those that outputs are compared on: others, if enough."""

@@ -24,6 +24,7 @@ from scipy import linalg
 from ..groups import IntArray
 from ..scores import FloatArray
 from .alike import joined
+from .fit import SAFE
 from .layer import Blocks, Floats, Layer, traces
 from .nested import factor_of, ordered, precise_enough
 
@@ -33,8 +34,6 @@ REFRESHED = 64
 """Times that costs are taken anew, at least: of a group of twice as many units or more, several may go in between."""
 ROUNDING = 1e-6
 """Part of a cost that counts as rounding."""
-SAFE = 1e-3
-"""Ridge from which on float32 is enough: the moments are then well-conditioned."""
 SPARE = 0.1
 """Part of a layer's units that may be gone before they are cut out of its matrices."""
 

@@ -13,7 +13,6 @@ from ..groups import Groups, IntArray
 from ..scores import FloatArray
 from ..statistics.consumers import Consumer, consumers_of, unseen
 from ..statistics.moments import Moments
-from ..statistics.narrow import Narrowed
 from .bias import takes_bias
 from .layer import ROUNDING, Layer
 from .nested import precise_enough
@@ -84,8 +83,6 @@ class Summing:
         for number, (consumer, unit) in enumerate(self.consumers[name]):
             moments, alike = known.get(consumer.key) or (moments_of(consumer), [])
             stacked = np.asarray(consumer.stacked(moments.blocks), dtype=np.float64)
-            if isinstance(moments, Narrowed):
-                stacked, unit = moments.weights(stacked), moments.units(unit)
             centred = takes_bias(self.graph, consumer)
             energy = _energy(stacked, moments, centred=centred) if weighed else 1.0
             made = list(_blocks(stacked, moments, unit, self.groups[name].size, centred=centred))

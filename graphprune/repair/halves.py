@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from operator import add
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
     from ..groups import Groups
     from ..statistics.consumers import Consumer
     from ..statistics.moments import Moments
-    from ..statistics.narrow import Narrowing
     from ..statistics.statistics import Statistics
     from .before import Before
 
@@ -26,10 +24,6 @@ LEAST = 16
 """Samples from which on there are two halves."""
 FETCHED = 1 << 28
 """Bytes of tensors that one run gives, about: onnxruntime holds as much again, beside the moments of both halves."""
-
-
-NARROW = 1024
-"""Columns of a convolution from twice which on it is scored in fewer directions, about so many."""
 
 
 @dataclass(frozen=True)
@@ -40,14 +34,10 @@ class Halves:
     notes: tuple[str, ...] = ()
 
     @classmethod
-    def of_samples(
-        cls, graph: Graph, groups: Groups, data: Samples, seed: int, before: Before | None = None, *,
-        narrow: bool = False,
-    ) -> Halves:  # fmt: skip
+    def of_samples(cls, graph: Graph, groups: Groups, data: Samples, seed: int, before: Before | None = None) -> Halves:
         """Run the model once over samples, the first half and then the second.
 
         What layers put out is kept in ``before``, of all samples that are meant there: ``data`` are the first of them.
-        With ``narrow`` the moments of wide convolutions are taken in few directions of each channel's patch.
         """
         from ..statistics.collect import collect, targets_of
         from ..statistics.consumers import consumers_of
@@ -59,9 +49,9 @@ class Halves:
             # As many of each sample for scores as for repair, so that they are read once.
             settings = replace(settings, rows=before.rows * len(data))
         consumers = tuple(consumers_of(graph, groups))
-        kept: dict[str, Any] = {"narrow": narrowings(graph, consumers)} if narrow else {}
+        kept: dict[str, Any] = {}
         if before is not None:
-            kept |= {"targets": before.targets, "skips": before.skips, "target_rows": before.rows}
+            kept = {"targets": before.targets, "skips": before.skips, "target_rows": before.rows}
         made = tuple(
             _compact(collect(graph, groups, data, settings, consumers=consumers, shard=(k, parts), **kept))
             for k in range(parts)
@@ -104,27 +94,6 @@ class Halves:
             half.moments.clear()  # type: ignore[attr-defined]
         added = {key: mine.pop(key) + other.pop(key) for key in list(mine)}
         return Halves((replace(first, moments=added, origin=first.origin + second.origin),), self.notes)
-
-
-def narrowings(graph: Graph, consumers: Sequence[Consumer]) -> dict[str, Narrowing]:
-    """Return what narrows the windows of wide convolutions, by ``Consumer.key``, to about ``NARROW`` columns.
-
-    Only of those whose bias takes up what the weights miss on average, and where it leaves half or less.
-    """
-    from ..statistics.narrow import Narrowing
-    from .bias import takes_bias
-
-    alike: dict[str, list[Consumer]] = {}
-    for consumer in consumers:
-        alike.setdefault(consumer.key, []).append(consumer)
-    found = {}
-    for key, same in alike.items():
-        first = same[0]
-        count = max(NARROW * first.area // max(first.columns, 1), 1)
-        fits = first.blocks == 1 and first.geometry is not None and 2 * count <= first.area
-        if fits and all(takes_bias(graph, c) for c in same):
-            found[key] = Narrowing(same, count)
-    return found
 
 
 def _compact(statistics: Statistics) -> Statistics:

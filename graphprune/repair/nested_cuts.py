@@ -11,7 +11,6 @@ from ..groups import IntArray
 from ..scores import FloatArray
 from ..statistics.consumer import Consumer
 from ..statistics.moments import Moments
-from ..statistics.narrow import Narrowed
 from .apply import Cut, masked, not_fitted
 from .layer import Layer
 from .nested import Nested
@@ -47,26 +46,11 @@ def _weights(cuts: Sequence[Cut], moments: Moments, ridge: float) -> Iterator[Va
         return
     order = np.arange(len(cuts))
     counts = [level + 1 for level, cut in enumerate(cuts) if not not_fitted(cut, moments)]
-    if isinstance(moments, Narrowed):
-        yield from _narrowed(cuts[: len(counts)], moments, ridge)
-    else:
-        layers = list(_layers(consumer, moments, first_level(cuts), len(cuts)))
-        for weights in zip(*(Nested(layer, order, ridge).fits(counts) for layer in layers), strict=True):
-            shifts = [_shift(layer, made) for layer, made in zip(layers, weights, strict=True)]
-            yield consumer.stored_with(np.concatenate(weights), np.concatenate(shifts))
+    layers = list(_layers(consumer, moments, first_level(cuts), len(cuts)))
+    for weights in zip(*(Nested(layer, order, ridge).fits(counts) for layer in layers), strict=True):
+        shifts = [_shift(layer, made) for layer, made in zip(layers, weights, strict=True)]
+        yield consumer.stored_with(np.concatenate(weights), np.concatenate(shifts))
     yield from ({} for _ in range(len(cuts) - len(counts)))  # later levels leave nothing
-
-
-def _narrowed(cuts: Sequence[Cut], moments: Narrowed, ridge: float) -> Iterator[Values]:
-    """Yield the same by moments in few directions: what is fitted there is added to the weights that are left."""
-    consumer, stacked = cuts[0].consumer, cuts[0].consumer.stacked()
-    centred, unit = consumer.bias is not None, moments.units(first_level(cuts))
-    layer = Layer.of(moments.weights(stacked)[0], moments, centred=centred, unit=unit, units=len(cuts))
-    levels = range(1, len(cuts) + 1)
-    for cut, made in zip(cuts, Nested(layer, np.arange(len(cuts)), ridge).fits(levels), strict=True):
-        weights = np.where(cut.removed, 0.0, stacked[0] + moments.widened(made - layer.weights))
-        shift = (stacked[0] - weights) @ moments.whole if centred else np.zeros(len(weights))
-        yield consumer.stored_with(weights, shift)
 
 
 def first_level(cuts: Sequence[Cut]) -> IntArray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,17 +12,17 @@ import numpy as np
 from ..errors import UsageError
 from ..graph import Graph
 from ..groups import Groups, IntArray
+from .answers import Answer, answer_of
 from .blocks import blocks_of, in_blocks, within_memory
 from .consumer import Consumer
 from .consumers import consumers_of
 from .gram import Accumulator
-from .narrow import NarrowAccumulator, Narrowing
 from .running import Feeds, batches, names_of, network
 from .settings import Settings
 from .skips import Skips, read_skip
 from .statistics import Origin, Statistics, fingerprint
 from .surrogates import Surrogates
-from .targets import Store, Targets, reading_weights
+from .targets import Store, Targets, multiplied, reading_weights
 from .windows import Rows
 
 if TYPE_CHECKING:
@@ -38,7 +38,6 @@ def collect(
     graph: Graph, groups: Groups, data: Any, settings: Settings | None = None, *,
     consumers: Sequence[Consumer] | None = None, preprocess: Any = None, shard: tuple[int, int] = (0, 1),
     targets: bool | Targets = False, skips: Skips | None = None, target_rows: int | None = None,
-    narrow: Mapping[str, Narrowing] | None = None,
 ) -> Statistics:  # fmt: skip
     """Return the moments of what consumers read on samples.
 
@@ -46,8 +45,7 @@ def collect(
     (default: all). ``shard`` (k, n) takes the k-th of n parts of the samples, k from 0; the parts' statistics add up to
     those of all, to rounding of float64 as long as there are no more parts than chunks. With ``targets``, what the
     consumers put out is kept for ``sequential``, with what is added to it where ``skips`` says so: for as many rows of
-    a sample as moments are taken of, or ``target_rows``. Targets that are given get them added. Moments of consumers
-    whose keys are in ``narrow`` are taken in few directions (``Narrowed``).
+    a sample as moments are taken of, or ``target_rows``. Targets that are given get them added.
 
     Memory: a float64 matrix of blocks * width^2 for every distinct input of a consumer (``Settings.memory`` at most,
     in blocks no narrower than 64), one batch's tensors and the rows of some, and ``Settings.room`` of targets; nothing
@@ -55,14 +53,12 @@ def collect(
     nothing, ModelError for a model that does not run on it or makes values that are not finite.
     """
     looked_at = tuple(consumers_of(graph, groups) if consumers is None else consumers)
-    narrow = narrow or {}
-    full = [c for c in looked_at if c.key not in narrow]
-    settings = within_memory(settings or Settings(), full)
+    settings = within_memory(settings or Settings(), looked_at)
     running = network(graph, settings.provider, settings.device)
     samples, notes = opened_samples(data, running.specs, preprocess)
-    parts = shares(samples, settings, shard, _bytes_a_sample(graph, looked_at))
     kept = Targets(Store(settings.room)) if targets is True else targets or None
-    passing = _Pass(looked_at, settings, len(samples), kept, skips, target_rows, narrow)
+    passing = _Pass(looked_at, settings, len(samples), kept, skips, target_rows)
+    parts = shares(samples, settings, shard, _bytes_a_sample(graph, passing.names))
     fetch = running.fetching(passing.names)
     for first, last, size in parts if looked_at else ():
         for start, feeds, count in batches(samples, size, first, last):
@@ -71,7 +67,7 @@ def collect(
     origin = origin_of(samples, parts)
     found = Statistics(
         passing.finish(), fingerprint(graph), origin, settings.kind, settings.rows, settings.seed,
-        (*samples.notes, *notes, *in_blocks(full, settings)),
+        (*samples.notes, *notes, *in_blocks(looked_at, settings)),
         {n: tuple(graph.shape(n)) for n in graph.inputs if graph.tensors[n].shape is not None}, passing.targets,
     )  # fmt: skip
     return found.checked() if found.complete else found
@@ -114,10 +110,10 @@ def _even(count: int, most: int) -> int:
     return most if count % most == 0 else -(-count // -(-count // most))
 
 
-def _bytes_a_sample(graph: Graph, consumers: Sequence[Consumer]) -> int:
+def _bytes_a_sample(graph: Graph, names: Sequence[str]) -> int:
     batch = next((graph.shape(n)[0] for n in graph.inputs if graph.tensors[n].shape), 1)
-    seen = {c.tensor: graph.tensors[c.tensor] for c in consumers}
-    return sum(t.size * t.itemsize for t in seen.values()) // max(batch, 1)
+    seen = [graph.tensors[name] for name in names]
+    return sum(t.size * t.itemsize for t in seen) // max(batch, 1)
 
 
 def origin_of(samples: Samples, parts: Sequence[Share]) -> Origin:
@@ -137,9 +133,9 @@ class _Reader:
     """Adds up what consumers with one key read."""
 
     rows: Rows
-    total: Accumulator | NarrowAccumulator
+    total: Accumulator
     consumers: list[Consumer]
-    weights: Mapping[int, Any]
+    weights: dict[int, Any]
 
 
 class _Pass:
@@ -147,33 +143,31 @@ class _Pass:
 
     def __init__(
         self, consumers: Sequence[Consumer], settings: Settings, samples: int, targets: Targets | None,
-        skips: Skips | None = None, target_rows: int | None = None, narrow: Mapping[str, Narrowing] | None = None,
+        skips: Skips | None = None, target_rows: int | None = None,
     ) -> None:  # fmt: skip
-        self.settings, self.targets, self.narrow = settings, targets, narrow or {}
+        self.settings, self.targets = settings, targets
         self.skips = skips if skips is not None and targets is not None else {}
-        self.names = names_of([*(c.tensor for c in consumers), *(rows.tensor for rows in self.skips.values())])
+        self.answers: dict[int, Answer] = {}
         self.wanted = settings.per_sample(samples)
         self.wanted_targets = self.wanted if target_rows is None else target_rows
         self.readers: dict[str, _Reader] = {}
         for consumer in consumers:
             self._include(consumer)
+        seen = [*(c.tensor for c in consumers), *(rows.tensor for rows in self.skips.values())]
+        self.names = names_of([*seen, *(answer.rows.tensor for answer in self.answers.values())])
 
     def _include(self, consumer: Consumer) -> None:
         reader = self.readers.get(consumer.key)
         if reader is None:
             rows = Rows.of(consumer)
-            reader = _Reader(rows, self._total(consumer), [], {})
+            reader = _Reader(rows, accumulator(consumer, self.settings), [], {})
             self.readers[consumer.key] = reader
         reader.consumers.append(consumer)
-        if self.targets is not None:
-            reader.weights = {**reader.weights, consumer.node: reading_weights(consumer)}
-
-    def _total(self, consumer: Consumer) -> Accumulator | NarrowAccumulator:
-        """Return what adds up what a consumer reads."""
-        narrowing = self.narrow.get(consumer.key)
-        if narrowing is not None:
-            return NarrowAccumulator(narrowing, consumer.tensor)
-        return accumulator(consumer, self.settings)
+        answer = None if self.targets is None else answer_of(consumer)
+        if answer is not None:
+            self.answers[consumer.node] = answer
+        elif self.targets is not None:
+            reader.weights[consumer.node] = reading_weights(consumer)
 
     @np.errstate(over="ignore", invalid="ignore")  # what is not finite is told by an error, and by nothing else
     def add(self, tensors: Feeds, start: int, count: int) -> None:
@@ -185,21 +179,24 @@ class _Pass:
             values = tensors[reader.rows.tensor]
             rows = reader.rows.read(values, start, count, self.wanted, self.settings.seed)
             if self.targets is not None:
-                same = self.wanted_targets == self.wanted
-                seen = rows if same else reader.rows.read(values, start, count, self.wanted_targets, self.settings.seed)
-                self._keep(self.targets, reader, seen, tensors, start, count)
+                for consumer in reader.consumers:
+                    self._keep(self.targets, reader, consumer, rows, tensors, start, count)
             reader.total.add(rows)
 
-    def _keep(self, targets: Targets, reader: _Reader, rows: Any, tensors: Feeds, start: int, count: int) -> None:
-        """Keep what consumers make of rows, with what is added to it."""
-        for consumer in reader.consumers:
-            skip = self.skips.get(consumer.node)
-            plus: Any = 0.0
-            if skip is not None:
-                arm = tensors[skip.tensor]
-                seed = self.settings.seed
-                plus = read_skip(skip, arm, start, count, self.wanted_targets, seed, rows=len(rows))
-            targets.add(consumer, start, rows, reader.weights[consumer.node], plus)
+    def _keep(
+        self, targets: Targets, reader: _Reader, consumer: Consumer, rows: Any, tensors: Feeds, start: int, count: int
+    ) -> None:
+        """Keep what a consumer makes of rows, with what is added to it; moments are taken of ``rows``."""
+        where = (start, count, self.wanted_targets, self.settings.seed)
+        answer, skip = self.answers.get(consumer.node), self.skips.get(consumer.node)
+        if answer is not None:
+            made = answer.read(tensors[answer.rows.tensor], *where)
+        else:
+            same = self.wanted_targets == self.wanted
+            seen = rows if same else reader.rows.read(tensors[reader.rows.tensor], *where)
+            made = multiplied(consumer, seen, reader.weights[consumer.node])
+        plus = 0.0 if skip is None else read_skip(skip, tensors[skip.tensor], *where, rows=len(made))
+        targets.add(consumer, start, made, plus)
 
     @np.errstate(over="ignore", invalid="ignore")
     def flush(self) -> None:
@@ -245,7 +242,7 @@ def targets_of(
     kept = Targets(Store(settings.room)) if into is None else into
     passing = _Pass(consumers, replace(settings, kind="diagonal"), len(samples), kept, skips)
     fetch = network(graph, settings.provider, settings.device).fetching(passing.names)
-    for begin, end, size in shares(samples, settings, (0, 1), _bytes_a_sample(graph, consumers)):
+    for begin, end, size in shares(samples, settings, (0, 1), _bytes_a_sample(graph, passing.names)):
         for start, feeds, count in batches(samples, size, max(begin, first), end):
             passing.add(fetch(feeds), start, count)
     return kept

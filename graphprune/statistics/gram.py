@@ -144,7 +144,7 @@ class Accumulator:
         if self._means:
             self._settle()
         mean = self._means[0][1] if self._means else np.zeros(self.columns)
-        check_finite(np.diagonal(self.scatter, axis1=1, axis2=2), self.where)
+        _check_finite(np.diagonal(self.scatter, axis1=1, axis2=2), self.where)
         if self.width > 1:
             _mirror(self.scatter)
         if self.order is not None and self.blocks == 1:
@@ -171,12 +171,11 @@ def _centred(rows: Single, where: str) -> tuple[FloatArray, Single]:
     """Return the mean of rows and the rows about it. Raises ModelError for rows that are not finite."""
     with np.errstate(invalid="ignore"):
         mean: FloatArray = np.asarray(np.mean(rows, axis=0, dtype=np.float64))
-    check_finite(mean, where)
+    _check_finite(mean, where)
     return mean, np.subtract(rows, mean.astype(np.float32), dtype=np.float32)
 
 
-def check_finite(values: FloatArray, where: str) -> None:
-    """Raise ModelError, with ``where``, unless all values are finite."""
+def _check_finite(values: FloatArray, where: str) -> None:
     if not np.isfinite(values).all():
         hint = "check the data, or protect the layer with --keep"
         words = "its values on the data are not all finite, or too large"

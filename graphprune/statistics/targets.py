@@ -79,20 +79,14 @@ class Targets:
     sums: dict[int, tuple[int, FloatArray, FloatArray]] = field(default_factory=dict)
     """Of a consumer's node, where something is added: rows, sum and sum of squares of what it puts out by itself."""
 
-    def add(self, consumer: Consumer, start: int, rows: Single, weights: Single, plus: Single | float = 0.0) -> None:
-        """Keep what a consumer makes of rows as they are read; ``weights`` is what ``reading_weights`` returns.
+    def add(self, consumer: Consumer, start: int, made: Single, plus: Single | float = 0.0) -> None:
+        """Keep what a consumer makes of rows, shape (rows, blocks * outputs), the caller's own.
 
-        ``plus``, of the shape of what is made, is added to it.
+        ``plus``, of the same shape, is added to it.
         """
-        b, o = consumer.blocks, consumer.outputs
-        if b == 1:
-            made = rows @ weights[0].T
-        else:
-            split = rows.reshape(len(rows), consumer.area, b, -1).transpose(2, 0, 1, 3).reshape(b, len(rows), -1)
-            made = np.matmul(split, weights.transpose(0, 2, 1)).transpose(1, 0, 2).reshape(len(rows), b * o)
         if not isinstance(plus, float):
             self._sum(consumer.node, made)
-        made += plus
+            made += plus
         self.store.put((consumer.node, start), made)
 
     def batch(self, consumer: Consumer, start: int) -> Single:
@@ -125,6 +119,16 @@ class Targets:
     def of(self, consumer: Consumer) -> Single:
         """Return all targets of a consumer, shape (rows, blocks * outputs), float32."""
         return np.concatenate([self.batch(consumer, start) for start in self.starts])
+
+
+def multiplied(consumer: Consumer, rows: Single, weights: Single) -> Single:
+    """Return W x of rows as they are read; ``weights`` is what ``reading_weights`` returns."""
+    b, o = consumer.blocks, consumer.outputs
+    if b == 1:
+        return np.asarray(rows @ weights[0].T)
+    split = rows.reshape(len(rows), consumer.area, b, -1).transpose(2, 0, 1, 3).reshape(b, len(rows), -1)
+    made = np.matmul(split, weights.transpose(0, 2, 1)).transpose(1, 0, 2)
+    return np.asarray(made).reshape(len(rows), b * o)
 
 
 def reading_weights(consumer: Consumer) -> Single:

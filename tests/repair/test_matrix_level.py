@@ -311,3 +311,29 @@ def test_bad_moments_are_refused() -> None:
         eliminate([thin], [1.0], ridge=0.0)
     with pytest.raises(UsageError, match="different numbers"):
         eliminate([Layer(good.weights, good.second, good.mean, np.array([0, 0, 0, 1, 1, 2, 2, 3]), 4)], [1.0])
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_units_that_go_together_go_in_an_order_that_one_by_one_could_take(
+    size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = eliminate([system(40, size, 6, rows=400).layer], [1.0], RIDGE)
+    monkeypatch.setattr(elimination, "REFRESHED", 5)  # eight at a time
+    made = system(40, size, 6, rows=400)
+    found = eliminate([made.layer], [1.0], RIDGE)
+    assert sorted(found.order) == list(range(40))
+    for gone in (1, 7, 20, 39):
+        error = refit_error(made.layer, found.order[:gone].tolist())
+        assert found.added[:gone].sum() == pytest.approx(error, rel=1e-6)
+        assert 0.95 * one.added[:gone].sum() < error < 1.05 * one.added[:gone].sum()
+
+
+def test_of_two_that_are_alike_only_one_is_cheap(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(elimination, "REFRESHED", 2)  # half of them at a time
+    stream = np.random.default_rng(0)
+    half = stream.standard_normal((300, 10))
+    data = np.concatenate([half, half + 1e-3 * stream.standard_normal(half.shape)], axis=1)
+    layer = Layer(stream.standard_normal((8, 20)), data.T @ data / 300, np.zeros(20), np.arange(20), 20, centred=False)
+    found = eliminate([layer], [1.0], 1e-5)
+    assert len({unit % 10 for unit in found.order[:10]}) == 10
+    assert found.added[:10].sum() < 0.01 * found.added.sum()
