@@ -29,6 +29,7 @@ class Obs(Calibrated):
 
     name: ClassVar[str] = "obs"
     summary: ClassVar[str] = "optimal brain surgeon, unit by unit, with the rest refit (ZipLM's order)"
+    narrows: ClassVar[bool] = True
 
     def score(self, layers: GroupLayers, size: int) -> Removal:
         """Return the order in which the units of a group go, and what each adds."""

@@ -76,6 +76,8 @@ class Calibrated:
     objective: ClassVar[Objective] = "sum"
     without_data: ClassVar[bool] = True
     """Whether the pass makes samples of its own where there is no data."""
+    narrows: ClassVar[bool] = False
+    """Whether units of wide layers are ordered by few directions of their columns (``repair.narrowed``)."""
 
     def __post_init__(self) -> None:
         """Check the options."""
@@ -201,15 +203,27 @@ class Calibrated:
         if not layers.layers or not even(layers.layers):
             energy = weights.table(group).sum(axis=0)
             return np.asarray(energy / max(float(energy.sum()), 1e-300))
-        found = self.score(layers, group.size)
+        # Where errors are found out on the other half anyway, the order may come from a rough look at wide layers.
+        judged = len(moments.halves) == 2 and few(layers.layers, 2)
+        found = self._roughly(layers, group.size) if judged and self.narrows else self.score(layers, group.size)
         if not isinstance(found, Removal):
             return found
-        if len(moments.halves) == 2 and few(layers.layers, 2):
+        if judged:
             factors = layers.factors
             del layers  # the matrices of all samples, before those of the halves
             first, second = (summing.layers(group.id, half.of, weighed=False).layers for half in moments.halves)
             found = validated(found, (first, second), factors, self.ridge)
         return as_scores(found)
+
+    def _roughly(self, layers: GroupLayers, size: int) -> FloatArray | Removal:
+        """Score a group by few directions of its wide layers; all of it costs what it does by all columns."""
+        from .elimination import Removal
+        from .narrowed import narrowed
+
+        few = tuple(narrowed(layers.layers))
+        found = self.score(replace(layers, layers=few), size)
+        seen = sum(factor * layer.energy for factor, layer in zip(layers.factors, few, strict=True)) / len(few)
+        return replace(found, added=found.added / seen) if isinstance(found, Removal) else found
 
 
 def _missing(summing: Summing) -> tuple[str, ...]:
