@@ -129,13 +129,17 @@ def vanishing_groups(graph: Graph, layout: Layout) -> set[int]:
     empty: set[str] = set()
     shrunken: frozenset[str] = frozenset()
     for g, nodes in touching.items():
-        together = accepted | {g}
-        if any(all(together & m for m in monomials) for monomials in feeding.get(g, ())):
+        if any(all(g in m or accepted & m for m in monomials) for monomials in feeding.get(g, ())):
             continue
         if follow(graph, nodes, by_group[g], users) is not None:
-            found = follow(graph, nodes, empty | by_group[g], users, shrunken)
-            if found is not None:
-                accepted, empty, shrunken = together, empty | by_group[g], found.shrunken
+            more = by_group[g] - empty
+            empty |= more
+            found = follow(graph, nodes, empty, users, shrunken)
+            if found is None:
+                empty -= more
+            else:
+                accepted.add(g)
+                shrunken = found.shrunken
     return accepted
 
 

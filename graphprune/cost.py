@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from typing import Literal
 
 import numpy as np
@@ -73,9 +74,9 @@ class Polynomial:
         degree = max((len(m) for p in polynomials for m in p), default=0) or 1
         count = sum(len(p) for p in polynomials)
         coefficient = np.fromiter((c for p in polynomials for c in p.values()), np.float64, count)
-        pad = (n_groups,) * degree
-        flat = [g for p in polynomials for m in p for g in (m + pad)[:degree]]
-        factor = np.array(flat, dtype=np.int64).reshape(count, degree)
+        pads = [(n_groups,) * (degree - rank) for rank in range(degree + 1)]
+        flat = chain.from_iterable(m + pads[len(m)] for p in polynomials for m in p)
+        factor = np.fromiter(flat, np.int64, count * degree).reshape(count, degree)
         row = np.repeat(np.arange(len(polynomials)), [len(p) for p in polynomials])
         return cls(coefficient, factor, row, len(polynomials), n_groups)
 
@@ -89,13 +90,19 @@ class Polynomial:
 
     def monomials(self, widths: NDArray[np.generic]) -> FloatArray:
         """Value of every monomial, shape (..., terms), at widths of shape (..., groups)."""
-        widths = np.asarray(widths, dtype=np.float64)
-        padded = np.concatenate([widths, np.ones((*widths.shape[:-1], 1))], axis=-1)
-        values: FloatArray = np.empty((*widths.shape[:-1], len(self.coefficient)))
-        values[...] = self.coefficient
-        for column in self.factor.T:  # a handful of columns: far faster than a product over a short last axis
+        widths = np.asarray(widths)
+        padded = np.ones((*widths.shape[:-1], self.n_groups + 1))
+        padded[..., :-1] = widths
+        first, *others = self._columns
+        values: FloatArray = self.coefficient * padded.take(first, axis=-1)
+        for column in others:  # a handful: far faster than a product over a short last axis
             values *= padded.take(column, axis=-1)
         return values
+
+    @cached_property
+    def _columns(self) -> tuple[IntArray, ...]:
+        """The first factor of every monomial, the second, and so on."""
+        return tuple(np.ascontiguousarray(column) for column in self.factor.T)
 
     @cached_property
     def _segments(self) -> tuple[IntArray | slice, IntArray, IntArray]:
@@ -108,7 +115,7 @@ class Polynomial:
     def sum_rows(self, terms: FloatArray) -> FloatArray:
         """Add up values of monomials, shape (..., terms), row by row: shape (..., rows)."""
         if self.rows == 1:
-            return np.asarray(terms.sum(axis=-1, keepdims=True))
+            return np.asarray(np.add.reduce(terms, axis=-1, keepdims=True))
         order, rows, starts = self._segments
         out = np.zeros((*terms.shape[:-1], self.rows))
         if len(rows):
@@ -188,8 +195,9 @@ class Costs:
     @cached_property
     def _steps(self) -> IntArray:
         """The steps that can be the peak: something dies there, and something was born since the last such step."""
-        deaths, births = np.unique(self.died), np.unique(self.born)
-        born_by = np.searchsorted(births, deaths, side="right")
+        count = int(self.died.max(initial=-1)) + 1
+        deaths = np.flatnonzero(np.bincount(self.died, minlength=count))
+        born_by = (np.bincount(self.born, minlength=count) > 0).cumsum()[deaths]
         return deaths[np.diff(born_by, prepend=0) > 0]
 
     @cached_property

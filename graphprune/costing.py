@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import cache
 from math import prod
 
 import numpy as np
@@ -185,10 +186,11 @@ def _activations(
     end = max(len(graph.nodes) - 1, 0)
     last.update({name: end for name in graph.outputs if name in first})
     tensors, born, died = [], [], []
+    scale = cache(lambda roots, itemsize: scaled(volume(roots), itemsize))
     for name, step in first.items():
         dims = facts.tensor(name)
         if dims is not None:
-            tensors.append(scaled(volume(dims), graph.tensors[name].itemsize))
+            tensors.append(scale(facts.roots(dims), graph.tensors[name].itemsize))
             born.append(step)
             died.append(max(last.get(name, step), step))
     return tensors, born, died

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
+from functools import lru_cache
 
 import numpy as np
 
@@ -56,7 +57,10 @@ def state_facts(graph: Graph, *, by_factors: bool = False) -> Facts:
             facts.freeze_all([facts.tensor(tensor.name)], UNMADE)
     for k, node in enumerate(graph.nodes):
         facts.index = k
-        ins = [_use(facts, graph, k, place, name, shared) for place, name in enumerate(node.inputs)]
+        if shared.isdisjoint(node.inputs):
+            ins = [None if name is None else facts.tensor(name) for name in node.inputs]
+        else:
+            ins = [_use(facts, graph, k, place, name, shared) for place, name in enumerate(node.inputs)]
         outs = [facts.tensor(name) for name in node.outputs]
         first = ARGUMENTS.get(node.family)
         if first is not None and (node.op not in ("Shape", "Size") or node.inputs[0] in shared):
@@ -66,7 +70,8 @@ def state_facts(graph: Graph, *, by_factors: bool = False) -> Facts:
         if node.family == "quantize" and not shared.isdisjoint(node.outputs):
             facts.freeze_all(outs, SHARED)
         _state(node, ins, outs, facts)
-        _repeat(graph, k, facts)
+        if k in graph.bodies.repeats:
+            _repeat(graph, k, facts)
     facts.settle()
     _freeze_dynamic(graph, facts)
     _freeze_seen_sizes(graph, facts)
@@ -80,7 +85,7 @@ def state_facts(graph: Graph, *, by_factors: bool = False) -> Facts:
 
 def _repeat(graph: Graph, k: int, facts: Facts) -> None:
     """Multiply what a node costs by how often it runs."""
-    times = graph.bodies.repeats.get(k, 1)
+    times = graph.bodies.repeats[k]
     if times == 0:
         facts.macs.pop(k, None)
     elif times > 1:
@@ -105,7 +110,8 @@ def _freeze_seen_sizes(graph: Graph, facts: Facts) -> None:
 
 def _state(node: Node, ins: list[Dims | None], outs: list[Dims | None], facts: Facts) -> None:
     known = [d for d in outs if d is not None]
-    unknown = len(known) < len(outs) or any(d is None and n for d, n in zip(ins, node.inputs, strict=True))
+    unknown = len(known) < len(outs)
+    unknown |= None in ins and any(d is None and n for d, n in zip(ins, node.inputs, strict=True))
     rule = opaque.couple if unknown else RULES[node.family]
     rule(node, ins, known, facts)
 
@@ -268,8 +274,7 @@ def _number_groups(facts: Facts, units: Units) -> Layout:
     atoms = [
         (base, facts.size[d]) for d, base in slots.base.items() if base < slots.atom_count and d not in facts.factors
     ]
-    marks = np.random.default_rng(0).integers(0, 1 << 40, len(atoms))
-    of_slot = np.repeat(marks, [size for _, size in atoms])
+    of_slot = _marks(len(atoms)).repeat([size for _, size in atoms])
     signature, first = np.zeros(n, np.int64), np.full(n, NO_REASON)
     np.add.at(signature, needs.indices, of_slot[needs.row])
     np.minimum.at(first, needs.indices, needs.row)
@@ -286,6 +291,12 @@ def _number_groups(facts: Facts, units: Units) -> Layout:
     start = np.concatenate([[0], np.cumsum(sizes)])[:-1]
     unit[used[order]] = np.arange(len(used)) - np.repeat(start, sizes)
     return Layout(facts, units, group, unit, sizes)
+
+
+@lru_cache(maxsize=4)
+def _marks(count: int) -> IntArray:
+    """Return random numbers whose sums tell sets of axes apart."""
+    return np.random.default_rng(0).integers(0, 1 << 40, count)
 
 
 def _irregular(layout: Layout) -> IntArray:

@@ -86,7 +86,7 @@ class Kinds:
 
     def _groups_along(self, dims: Iterable[Dim]) -> set[int]:
         roots = {self.layout.facts.find(d) for d in dims}
-        return {g for d in roots if self.layout.has_units(d) for g in np.unique(self.layout.carried(d).group).tolist()}
+        return {g for d in roots if self.layout.has_units(d) for g, *_ in self.layout.carried(d).parts}
 
     def of(self, group: int, uses: Sequence[Use], *, exact: bool) -> Kind:
         """Return the kind of a group, given where parameters have units of it."""

@@ -211,3 +211,25 @@ def test_rounding_ends_where_the_next_steps_free_nothing() -> None:
     limits = Limits.of(groups.costs, {"latency": 1.001 * float(groups.costs.measured(choices.least))})
     widths = rounded(limits, choices, choices.most, 1 / limits.most)
     assert limits.holds(widths)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_group_of_the_smallest_table_goes_first(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    count = rng.integers(1, 6, 9)
+    pairs = list(itertools.combinations(range(9), 2))
+    scopes = [pairs[k] for k in rng.choice(len(pairs), 12, replace=False)]
+    near = {g: {h for s in scopes if g in s for h in s} - {g} for g in range(9)}
+    expected, work = [], 0
+    while near:
+        entries = {g: int(count[g] * np.prod([count[h] for h in beside])) for g, beside in near.items()}
+        first = min(near, key=lambda g: (entries[g], g))
+        beside = near.pop(first)
+        expected.append((first, tuple(sorted(beside))))
+        work += entries[first]
+        for h in beside:
+            near[h] = (near[h] | beside) - {first, h}
+    order = Order.of(count, [*((g,) for g in range(9)), *scopes], 10**9)
+    assert order is not None
+    assert [(s.group, s.beside) for s in order.steps] == expected
+    assert order.work == work

@@ -158,12 +158,11 @@ class Facts:
 
     def tensor(self, name: str) -> Dims | None:
         """Return the dimensions of a tensor's axes, None where its rank is unknown."""
-        try:
+        if name in self.of_tensor:
             return self.of_tensor[name]
-        except KeyError:
-            shape = self.graph.tensors[name].shape
-            self.of_tensor[name] = dims = None if shape is None else self.new_dims(shape)
-            return dims
+        shape = self.graph.tensors[name].shape
+        self.of_tensor[name] = dims = None if shape is None else self.new_dims(shape)
+        return dims
 
     def new_dims(self, shape: Sequence[int]) -> Dims:
         """Return a dimension of its own for every axis of a shape."""

@@ -180,7 +180,7 @@ def _fitting(limits: Limits, choices: Choices, kept: NDArray[np.bool_]) -> NDArr
     at = limits.incidences
     room = slack + 1e-9 * limits.most
     change = limits.changes(least, some.width[some.start[:, None] + rank])
-    fits = np.logical_and.reduceat(change <= room[at.row][:, None], at.first, axis=0)
+    fits = at.every(change <= room[at.row][:, None])
     after = kept.copy()
     after[kept] = fits[some.owner, np.arange(len(some.width)) - some.start[some.owner]]
     return after

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from itertools import chain
+from functools import cache, cached_property
+from itertools import accumulate, chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,23 +72,27 @@ class Choices:
     @classmethod
     def of(cls, widths: Sequence[Sequence[int]], tables: Sequence[FloatArray]) -> Choices:
         """Gather the widths of every group and look up their losses; a width of infinite loss is no choice."""
-        owner = np.repeat(np.arange(len(widths)), [len(w) for w in widths])
+        count = np.array([len(w) for w in widths], np.int64)
+        owner = np.arange(len(widths)).repeat(count)
         width = np.array(list(chain.from_iterable(widths)), np.int64)
-        first = np.cumsum([0, *map(len, tables)])[:-1]
+        first = np.array([0, *accumulate(map(len, tables))][:-1], np.int64)
         loss = np.concatenate(tables)[first[owner] + width]
         finite = np.isfinite(loss)
-        count = np.bincount(owner[finite], minlength=len(widths))
-        return cls(width[finite].astype(np.float64), loss[finite], np.cumsum(count) - count)
+        if not finite.all():
+            count = np.bincount(owner[finite], minlength=len(widths))
+            width, loss = width[finite], loss[finite]
+        return cls(width.astype(np.float64), loss, count.cumsum() - count)
 
     @cached_property
     def count(self) -> IntArray:
         """Number of widths of every group."""
-        return np.asarray(np.diff(np.append(self.start, len(self.width))))
+        ends = np.append(self.start[1:], len(self.width))
+        return np.asarray(ends - self.start)
 
     @cached_property
     def owner(self) -> IntArray:
         """The group of every choice."""
-        return np.asarray(np.repeat(np.arange(len(self.start)), self.count))
+        return np.arange(len(self.start)).repeat(self.count)
 
     @cached_property
     def least(self) -> FloatArray:
@@ -134,11 +138,8 @@ class Menu:
     @classmethod
     def near(cls, choices: Choices, widths: FloatArray, columns: int) -> Menu:
         """Take every choice close to the given widths, fewer and fewer further away."""
-        half = max((columns - 1) // 2, 1)
-        step = np.arange(1, half + 1)
-        reach = np.maximum(step, np.rint(1.15**step)).astype(np.int64)
-        offset = np.concatenate([-reach[::-1], [0], reach])
-        return cls._at(choices, np.clip(choices.find(widths)[:, None] + offset, 0, (choices.count - 1)[:, None]))
+        rank = np.maximum(choices.find(widths)[:, None] + _offsets(columns), 0)
+        return cls._at(choices, np.minimum(rank, (choices.count - 1)[:, None]))
 
     @classmethod
     def _at(cls, choices: Choices, rank: IntArray) -> Menu:
@@ -148,3 +149,12 @@ class Menu:
     def find(self, widths: FloatArray) -> IntArray:
         """Column of the largest width at or below each of these, shape (groups,)."""
         return np.asarray(np.maximum((self.width <= widths[:, None]).sum(axis=1) - 1, 0))
+
+
+@cache
+def _offsets(columns: int) -> IntArray:
+    """Return how far from its middle a menu of so many columns looks."""
+    half = max((columns - 1) // 2, 1)
+    step = np.arange(1, half + 1)
+    reach = np.maximum(step, np.rint(1.15**step)).astype(np.int64)
+    return np.concatenate([-reach[::-1], [0], reach])

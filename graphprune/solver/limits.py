@@ -46,6 +46,19 @@ class Incidences:
     row: IntArray
     first: IntArray
 
+    def total(self, values: FloatArray) -> FloatArray:
+        """Add up values of pairs, shape (pairs, candidates), group by group: shape (groups, candidates)."""
+        return values if self._single else np.asarray(np.add.reduceat(values, self.first, axis=0))
+
+    def every(self, inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Tell where all pairs of a group are marked, shape (groups, candidates)."""
+        return inside if self._single else np.asarray(np.logical_and.reduceat(inside, self.first, axis=0))
+
+    @property
+    def _single(self) -> bool:
+        """Whether every group has one pair, as with one limit."""
+        return len(self.first) == len(self.row)
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -124,11 +137,11 @@ class Limits:
         others[np.arange(len(term)), column] = readings
         others = np.sort(others, axis=1)[:, :-1]
         group = self.readings.group[reading]
-        idle = np.setdiff1d(np.arange(n), group)
+        idle = np.flatnonzero(np.bincount(group, minlength=n) == 0)
         key = (group * rows + self.rows.row[term]) * readings + reading
         cells, place = np.unique(np.concatenate([key, idle * rows * readings + idle]), return_inverse=True)
         pair, cell_reading = np.divmod(cells, readings)
-        start = np.flatnonzero(np.diff(pair, prepend=-1))
+        start = np.flatnonzero(np.append(True, pair[1:] != pair[:-1]))
         pair_group, pair_row = np.divmod(pair[start], rows)
         first = np.searchsorted(pair_group, np.arange(n))
         return Incidences(term, others, place[: len(term)], cell_reading, start, pair_group, pair_row, first)
@@ -156,7 +169,7 @@ class Limits:
         """Tell whether every limit holds when one group moves to a candidate, shape (groups, candidates)."""
         at, room = self.incidences, self.slack(widths)
         inside = self.changes(widths, candidates) <= room[at.row][:, None]
-        return np.asarray(np.logical_and.reduceat(inside, at.first, axis=0))
+        return at.every(inside)
 
     def priced(self, widths: FloatArray, weight: FloatArray, candidates: FloatArray) -> FloatArray:
         """Return what candidates cost, shape (groups, candidates), with a weight for every row, the other groups fixed.

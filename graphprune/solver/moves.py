@@ -61,12 +61,12 @@ class Place:
     def fits(self) -> NDArray[np.bool_]:
         """Whether every move stays within the limits, shape (groups, columns)."""
         at = self.limits.incidences
-        return np.asarray(np.logical_and.reduceat(self.change <= self.slack[at.row][:, None], at.first, axis=0))
+        return at.every(self.change <= self.slack[at.row][:, None])
 
     def weighed(self, price: FloatArray) -> FloatArray:
         """Return the change by every move, summed over the rows at these prices, shape (groups, columns)."""
         at = self.limits.incidences
-        return np.asarray(np.add.reduceat(self.change * price[at.row][:, None], at.first, axis=0))
+        return at.total(self.change * price[at.row][:, None])
 
     def moved(self, group: NDArray[np.integer], column: NDArray[np.integer]) -> Place:
         """Return the place after these groups move to these columns."""

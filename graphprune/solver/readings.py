@@ -157,6 +157,8 @@ def _stack(parts: list[Polynomial], variables: int) -> Polynomial:
     """Put the rows of several polynomials below each other."""
     if not parts:
         return Polynomial.stack([], variables)
+    if len(parts) == 1 and parts[0].n_groups == variables:
+        return parts[0]
     degree = max(p.factor.shape[1] for p in parts)
     factor = [np.pad(p.factor, ((0, 0), (0, degree - p.factor.shape[1])), constant_values=variables) for p in parts]
     offset = np.cumsum([0, *(p.rows for p in parts)])

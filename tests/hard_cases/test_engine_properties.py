@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import onnx
+import pytest
 from checks import Coupled, KeptOf, coupled, make_plan, plan_of
 from fuzzing_models import in_ci, random_models
 from hypothesis import given, note
 from hypothesis import strategies as st
+from models import residual_cnn
 
 from graphprune import Budget, Plan, Scores, count, rewrite, solve, trace
 from graphprune.coupling import kept_parameters
@@ -96,6 +100,23 @@ def test_order_does_not_matter(model: onnx.ModelProto, seed: int) -> None:
     assert structure(other) == structure(case)
     for metric in ("macs", "params", "size"):
         assert other.groups.costs.full[metric] == case.groups.costs.full[metric]
+
+
+@pytest.mark.parametrize("positions", [np.int64, np.int32])
+def test_fingerprints_are_of_ids_sizes_and_places_in_order(positions: type) -> None:
+    groups = coupled(residual_cnn()).groups
+    narrow = [
+        replace(g, members=tuple(replace(m, index=m.index.astype(positions), unit=m.unit[:]) for m in g.members))
+        for g in groups.groups
+    ]
+    digest = hashlib.sha256()
+    for group in groups.groups:
+        digest.update(f"{group.id}\0{group.kind}\0{group.size}\0".encode())
+        for m in group.members:
+            digest.update(f"{m.tensor}\0{m.axis}\0".encode())
+            for place in (*m.index.tolist(), *m.unit.tolist()):
+                digest.update(place.to_bytes(8, "little"))
+    assert replace(groups, groups=tuple(narrow)).fingerprint == digest.hexdigest()
 
 
 @in_ci(40)

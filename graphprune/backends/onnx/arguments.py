@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import accumulate
 
 import numpy as np
 import onnx
@@ -12,7 +13,7 @@ from ...frontends.onnx.scopes import Scope
 from ...graph import Array, Node
 from .editing import Editing
 from .protos import set_attribute
-from .values import corrections
+from .values import corrections, differ
 
 
 def set_argument(work: Editing, k: int, node: Node, place: int, attribute: str, value: Array) -> None:
@@ -59,8 +60,9 @@ def _respell(work: Editing, k: int, place: int, name: str, wanted: Array) -> boo
     if _home(work, at) is not _home(work, where):  # names of a function are not seen outside, nor others inside
         return False
     parts = [_value_now(work, n) for n in entries]
-    pieces = np.split(wanted, np.cumsum([np.size(p) for p in parts])[:-1])
-    stale = [i for i, (a, b) in enumerate(zip(parts, pieces, strict=True)) if not np.array_equal(a, b)]
+    starts = [0, *accumulate(part.size for part in parts[:-1])]
+    pieces = [wanted[start:end] for start, end in zip(starts, [*starts[1:], len(wanted)], strict=True)]
+    stale = [i for i, (part, piece) in enumerate(zip(parts, pieces, strict=True)) if differ(part, piece)]
     if any(not _is_fixed(work, entries[i]) for i in stale):
         return False
     if work.constants.users[name] == [(at, place)]:

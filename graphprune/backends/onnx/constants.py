@@ -10,7 +10,9 @@ import onnx
 from onnx import TensorProto, numpy_helper
 
 from ...frontends.files.mapped import PACKED, Cut, array_of, is_mapped, write_cut
+from ...frontends.files.tensors import subgraphs
 from ...frontends.onnx.context import Operation
+from ...frontends.onnx.values import GRAPHS
 from ...graph import Array
 from ...groups import IntArray
 
@@ -133,7 +135,7 @@ def used_in_bodies(node: onnx.NodeProto) -> list[str]:
     """Return the names that the bodies of a control-flow node use."""
     names: list[str] = []
     for attribute in node.attribute:
-        for body in [attribute.g] if attribute.HasField("g") else attribute.graphs:
+        for body in subgraphs(attribute) if attribute.type in GRAPHS else ():
             names += [n for child in body.node for n in (*child.input, *used_in_bodies(child))]
             names += [o.name for o in body.output]
     return names

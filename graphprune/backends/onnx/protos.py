@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import onnx
 from onnx import helper
 
 from .constants import Edited, used_in_bodies
+
+Names = tuple[Sequence[str], Sequence[str]]
+"""What a node reads, its bodies included, and what it makes."""
 
 
 def stored_as(value: onnx.ValueInfoProto, edited: Edited) -> onnx.ValueInfoProto:
@@ -39,18 +43,28 @@ def set_attribute(node: onnx.NodeProto, name: str, value: Any) -> None:
     node.attribute.append(made)
 
 
-def drop_unused(small: onnx.ModelProto, candidates: set[str]) -> None:
-    """Remove what nothing uses any more of these constants and of the shape arithmetic that makes them."""
+def names_of(node: onnx.NodeProto) -> Names:
+    """Return what a node reads and makes."""
+    return [*node.input, *used_in_bodies(node)], list(node.output)
+
+
+def drop_unused(small: onnx.ModelProto, candidates: set[str], names: Iterable[Names] | None = None) -> None:
+    """Remove what nothing uses any more of these constants and of the shape arithmetic that makes them.
+
+    ``names`` are those of every node of the model, where they are known.
+    """
     if not candidates:
         return
     graph = small.graph
-    reads = [[*node.input, *used_in_bodies(node)] for node in graph.node]
-    uses = Counter(name for names in reads for name in names)
+    reads, made = [], []
+    for read, outputs in map(names_of, graph.node) if names is None else names:
+        reads.append(read)
+        made.append([name for name in outputs if name])
+    uses = Counter(name for each in reads for name in each)
     uses.update(o.name for o in graph.output)
     candidates = set(candidates)
-    for k in range(len(graph.node) - 1, -1, -1):  # in topological order, so what a dead node used comes later here
-        outputs = set(filter(None, graph.node[k].output))
-        if outputs and candidates & outputs and not any(uses[o] for o in outputs):
+    for k in range(len(made) - 1, -1, -1):  # in topological order, so what a dead node used comes later here
+        if not candidates.isdisjoint(made[k]) and not any(uses[o] for o in made[k]):
             uses.subtract(reads[k])
             candidates.update(graph.node[k].input)
             del graph.node[k]

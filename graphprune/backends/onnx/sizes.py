@@ -12,6 +12,7 @@ from ...graph import Array, Node
 from .arguments import give_vector, set_argument
 from .editing import Editing
 from .protos import set_attribute
+from .values import differ
 
 
 def mend_sizes(work: Editing, k: int, node: Node, mend: SizesInput) -> set[int]:
@@ -28,7 +29,7 @@ def mend_sizes(work: Editing, k: int, node: Node, mend: SizesInput) -> set[int]:
     if not touched and not (node.family == "reshape" and _input_cut(work, node)):
         return spoken
     wanted = _wanted_sizes(work, k, node, mend, np.ravel(current), cut).reshape(current.shape)
-    if not np.array_equal(current, wanted):
+    if differ(current, wanted):
         if name is not None:
             give_vector(work, k, mend.position, name, wanted)
         else:
@@ -44,18 +45,19 @@ def _input_cut(work: Editing, node: Node) -> bool:
 def _wanted_sizes(work: Editing, k: int, node: Node, mend: SizesInput, current: Array, cut: Sequence[bool]) -> Array:
     """Return the entries that give the kept sizes, leaving alone what already does."""
     sizes = [None if d is None else work.kept.size(d) for d in mend.dims]
+    entries = current.tolist()
     if node.family == "expand":  # 1 broadcasts; other entries say the size
-        keep = [n == 1 or s is None for n, s in zip(current, sizes, strict=True)]
+        keep = [n == 1 or s is None for n, s in zip(entries, sizes, strict=True)]
     elif node.family == "reshape":
         source = work.facts.tensor(node.inputs[0] or "") or []
         attrs = work.source.operations[work.proto_index(k)].attrs
         allow_zero = bool(attrs.get("allowzero"))
-        trial = [int(n) if n <= 0 or s is None else s for n, s in zip(current, sizes, strict=True)]
+        trial = [int(n) if n <= 0 or s is None else s for n, s in zip(entries, sizes, strict=True)]
         made = reshaped(work.kept.shape(source), trial, allow_zero)
-        keep = [n <= 0 and m == s for n, m, s in zip(current, made, sizes, strict=True)]
+        keep = [n <= 0 and m == s for n, m, s in zip(entries, made, sizes, strict=True)]
     else:
         keep = [s is None for s in sizes]
-    wanted = [n if k else s for n, k, s in zip(current, keep, sizes, strict=True)]
+    wanted = [n if k else s for n, k, s in zip(entries, keep, sizes, strict=True)]
     return np.array(wanted, dtype=current.dtype)
 
 

@@ -52,7 +52,12 @@ def changed_values(graph: Graph, facts: Facts, kept: Kept) -> dict[str, Array]:
 
 
 def _differs(graph: Graph, name: str, value: Array) -> bool:
-    return not np.array_equal(value, graph.known[name].value)
+    return differ(value, graph.known[name].value)
+
+
+def differ(a: Array, b: Array) -> bool:
+    """Tell whether two small values have other shapes or entries."""
+    return a.shape != b.shape or bool((a != b).any())
 
 
 def corrections(

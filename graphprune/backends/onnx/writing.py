@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
 import onnx
@@ -13,7 +13,7 @@ from ...frontends.files.tensors import copy_fields
 from .constants import Edited
 from .editing import Editing
 from .nested import FlatEdits, Write, Written, restored, write_back
-from .protos import add_initializer, drop_unused, stored_as
+from .protos import Names, add_initializer, drop_unused, names_of, stored_as
 
 
 def write(work: Editing) -> onnx.ModelProto:
@@ -44,13 +44,15 @@ def write(work: Editing) -> onnx.ModelProto:
     if work.model.ir_version < 4:  # there, every initializer is an input that callers may leave out
         added = graph.initializer[len(old.initializer) :]
         graph.input.extend(helper.make_tensor_value_info(t.name, t.data_type, t.dims) for t in added)
-    there = {n for node in graph.node for n in node.output} | {t.name for t in graph.initializer}
-    graph.value_info.extend(
-        stored_as(v, in_place[v.name]) if v.name in in_place else _typed(work, v)
-        for v in old.value_info
-        if v.name in there - work.shrunken
-    )
-    drop_unused(small, _left(work))
+    if old.value_info:
+        there = {n for node in graph.node for n in node.output} | {t.name for t in graph.initializer}
+        there -= work.shrunken
+        graph.value_info.extend(
+            stored_as(v, in_place[v.name]) if v.name in in_place else _typed(work, v)
+            for v in old.value_info
+            if v.name in there
+        )
+    drop_unused(small, _left(work), _names(work, written.nodes))
     return small
 
 
@@ -90,6 +92,17 @@ def _left(work: Editing) -> set[str]:
     read = work.source.operations
     left = {name for at in work.dropped for name in read[at].inputs if name}
     return left.union(*(set(read[at].inputs).difference(proto.input, {""}) for at, proto in work.edited.items()))
+
+
+def _names(work: Editing, nodes: Sequence[onnx.NodeProto]) -> Iterator[Names]:
+    """Yield what each of these nodes reads and makes; of those that nobody edited that is known."""
+    known = {id(o.proto): o for o in work.source.operations} if work.source.expansion is None else {}
+    for node in nodes:
+        operation = known.get(id(node))
+        if operation is None or operation.bodies:
+            yield names_of(node)
+        else:
+            yield operation.inputs, operation.outputs
 
 
 def _typed(work: Editing, value: onnx.ValueInfoProto) -> onnx.ValueInfoProto:

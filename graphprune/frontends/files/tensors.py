@@ -141,14 +141,14 @@ def encoded_size(model: ModelProto) -> int:
     extra = 0
     for full, bare in zip(model.graph.initializer, light.graph.initializer, strict=True):
         if is_large(full):
-            extra += _growth(_raw_size(full), bare)
+            extra += growth(_raw_size(full), bare)
     for node, copy in zip(model.graph.node, light.graph.node, strict=True):
         tensor = constant_tensor(node)
         if tensor is not None and is_large(tensor):
             attribute = copy.attribute[0]
-            extra += _growth(_raw_size(tensor), attribute.t, attribute, copy)
+            extra += growth(_raw_size(tensor), attribute.t, attribute, copy)
     mapped = sum(byte_count(t) for t in model.graph.initializer if is_mapped(t))
-    return int(light.ByteSize()) + _growth(extra, light.graph) + mapped
+    return int(light.ByteSize()) + growth(extra, light.graph) + mapped
 
 
 def _raw_size(tensor: TensorProto) -> int:
@@ -157,12 +157,18 @@ def _raw_size(tensor: TensorProto) -> int:
     return 1 + _varint_size(length) + length
 
 
-def _growth(extra: int, *messages: Any) -> int:
+def growth(extra: int, *messages: Any) -> int:
     """Bytes by which the outermost of nested messages grows, length prefixes included, when the innermost does."""
     for message in messages:
         size = message.ByteSize()
         extra += _varint_size(size + extra) - _varint_size(size)
     return extra
+
+
+def entry_size(message: Any) -> int:
+    """Bytes of a message as an entry of a list in another: with its tag, of a field below 16, and its length."""
+    size = int(message.ByteSize())
+    return 1 + _varint_size(size) + size
 
 
 def _varint_size(value: int) -> int:

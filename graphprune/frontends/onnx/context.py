@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from onnx import GraphProto, NodeProto
 
 from ...graph import Array
-from .values import Attributes, attributes
+from .values import Attributes, attributes_and_bodies
 
 Shape = tuple[int, ...]
 
@@ -33,9 +33,10 @@ class Control:
     ranks: tuple[tuple[int, int], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Operation:
+class Operation(NamedTuple):
     """A node with its fields as Python values: asking a protobuf message takes its time.
+
+    As a Context, one is made of every node, and a named tuple is made faster than a dataclass.
 
     ``domain`` is "" for the standard one, ``opset`` the version of the domain, ``bodies`` are graphs among the
     attributes that are not laid out beside it (those that are: ``control``).
@@ -55,15 +56,12 @@ class Operation:
     def read(cls, proto: NodeProto, opsets: Mapping[str, int]) -> Operation:
         """Read a node, given the opset of every domain."""
         domain = "" if proto.domain == "ai.onnx" else proto.domain
-        attrs = attributes(proto)
-        lists = [v if isinstance(v, list) else [v] for v in attrs.values()]
-        bodies = tuple(g for values in lists if values for g in values if isinstance(g, GraphProto))
+        attrs, bodies = attributes_and_bodies(proto)
         inputs, outputs = tuple(proto.input), tuple(proto.output)
         return cls(proto, proto.op_type, domain, opsets.get(domain, 1), inputs, outputs, attrs, bodies)
 
 
-@dataclass(frozen=True, slots=True)
-class Context:
+class Context(NamedTuple):
     """A node among the shapes and constants of a model, which are asked for by position."""
 
     node: Operation

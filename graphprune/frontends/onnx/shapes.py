@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import onnx
 from onnx import TensorProto, TypeProto, helper, numpy_helper
 
+from ..files.tensors import entry_size, growth
 from .context import Shape
 
 SMALL = 1024
@@ -43,17 +44,33 @@ def stored_bytes(tensor: TensorProto) -> int:
 
 def without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     """Copy a model without the data of its large tensors, and without the shapes it claims for its tensors."""
-    light = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import, functions=model.functions)
-    graph = light.graph
-    graph.name = model.graph.name or "graph"
-    graph.input.extend(model.graph.input)
-    graph.output.extend(onnx.ValueInfoProto(name=o.name, type=o.type) for o in model.graph.output)
-    graph.initializer.extend(map(lightened, model.graph.initializer))
-    graph.node.extend(map(_light_node, model.graph.node))
+    light = _frame(model)
+    light.graph.initializer.extend(map(lightened, model.graph.initializer))
+    light.graph.node.extend(map(light_node, model.graph.node))
     return light
 
 
-def _light_node(node: onnx.NodeProto) -> onnx.NodeProto:
+def _frame(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Copy what is neither node nor stored tensor."""
+    frame = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import, functions=model.functions)
+    frame.graph.name = model.graph.name or "graph"
+    frame.graph.input.extend(model.graph.input)
+    frame.graph.output.extend(onnx.ValueInfoProto(name=o.name, type=o.type) for o in model.graph.output)
+    return frame
+
+
+def light_size(model: onnx.ModelProto, nodes: Iterable[onnx.NodeProto]) -> int:
+    """Return the bytes of ``without_weights``, with these nodes instead of the model's.
+
+    Nodes and tensors are measured one by one: that is cheaper than copies of them.
+    """
+    rest = _frame(model)
+    size = sum(map(entry_size, nodes)) + sum(map(entry_size, map(lightened, model.graph.initializer)))
+    return int(rest.ByteSize()) + growth(size, rest.graph)
+
+
+def light_node(node: onnx.NodeProto) -> onnx.NodeProto:
+    """Return a node; one that holds a large constant without its data."""
     constant = constant_of(node) if node.op_type == "Constant" else None
     if constant is None or elements(constant) <= SMALL:
         return node

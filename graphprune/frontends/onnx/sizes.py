@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from math import prod
 
-import numpy as np
 from onnx import TensorProto
 
 from . import contrib_sizes as contrib
@@ -76,7 +75,19 @@ def _broadcast(c: Context) -> Sizes:
     first = shapes[0]
     if all(s in (first, ()) for s in shapes):
         return [first]
-    return [np.broadcast_shapes(*shapes)]
+    return [broadcast(*shapes)]
+
+
+def broadcast(*shapes: Shape) -> Shape:
+    """Return the shape that shapes are broadcast to; raises ValueError where they cannot be."""
+    rank = max(map(len, shapes))
+    sizes = []
+    for column in zip(*((1,) * (rank - len(s)) + s for s in shapes), strict=True):
+        others = set(column) - {1}
+        if len(others) > 1 or min(others, default=1) < 0:
+            raise ValueError
+        sizes.append(others.pop() if others else 1)
+    return tuple(sizes)
 
 
 def _windows(c: Context, sizes: Shape, kernel: Sequence[int]) -> Shape:
@@ -110,7 +121,7 @@ def _matmul(c: Context) -> Sizes:
     a, b = c.shape(), c.shape(1)
     if len(a) < 2 or len(b) < 2 or a[-1] != b[-2]:
         return None
-    return [(*np.broadcast_shapes(a[:-2], b[:-2]), a[-2], b[-1])]
+    return [(*broadcast(a[:-2], b[:-2]), a[-2], b[-1])]
 
 
 def _gemm(c: Context) -> Sizes:
@@ -199,7 +210,7 @@ def _gather(c: Context) -> Sizes:
 
 def _expand(c: Context) -> Sizes:
     shape = c.value(1)
-    return None if shape is None else [np.broadcast_shapes(c.shape(), tuple(shape.tolist()))]
+    return None if shape is None else [broadcast(c.shape(), tuple(shape.tolist()))]
 
 
 def _tile(c: Context) -> Sizes:

@@ -40,9 +40,10 @@ from .shapes import (
     constant_of,
     declared_shapes,
     elements,
+    light_node,
+    light_size,
     run_for_shapes,
     stored_bytes,
-    without_weights,
 )
 from .walk import Shapes, Walked, infer, missing
 
@@ -96,9 +97,11 @@ class OnnxSource:
         # ByteSize of a model in memory walks all its data; what is not data is small and quickly measured.
         if self.expansion is not None and self.given is not None:
             return encoded_size(self.given)
-        light = without_weights(self.model)
-        stored = sum(stored_bytes(t) for t in self.constants.values() if elements(t) > SMALL)
-        return int(light.ByteSize()) + stored
+        large = {name for name, tensor in self.constants.items() if elements(tensor) > SMALL}
+        small = self.constants.keys() - large
+        nodes = (light_node(o.proto) if o.op == "Constant" and o.outputs[0] not in small else o.proto
+                 for o in self.operations)  # fmt: skip
+        return light_size(self.model, nodes) + sum(stored_bytes(self.constants[name]) for name in large)
 
 
 @uncollected
@@ -307,13 +310,15 @@ def _static(name: str, value: Array, found: Shapes, other: Shapes) -> np.ndarray
 def _node(context: Context, position: int, known: Mapping[str, Known], walked: Walked, found: Shapes) -> Node:
     read = context.node
     name = read.proto.name or f"{read.op}_{position}"
-    inputs = tuple(n or None for n in (*read.inputs, *(_captured(read) if read.bodies else ())))
+    read_names = (*read.inputs, *_captured(read)) if read.bodies else read.inputs
+    inputs = tuple([n or None for n in read_names])
     outputs = tuple(filter(None, read.outputs))
+    names = (*filter(None, inputs), *outputs)
     if read.control is not None:
-        family, attrs = _control(context, (*filter(None, inputs), *outputs))
-    elif outputs and all(n in known for n in outputs):
+        family, attrs = _control(context, names)
+    elif outputs and known.keys() >= set(outputs):
         family, attrs = onnx_ops.VALUE
-    elif any(n not in context.shapes for n in (*filter(None, inputs), *outputs)):
+    elif not context.shapes.keys() >= set(names):
         counted = read.op in onnx_ops.COUNTED and not is_asleep(walked, found, position)
         inside = walked.expansion is not None and walked.expansion.in_body(position)
         if counted and not inside:

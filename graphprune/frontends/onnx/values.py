@@ -11,9 +11,11 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
+from onnx import helper
 
 from ...graph import Array
+from ..files.mapped import plain_array
+from ..files.tensors import subgraphs
 
 MAX_INTEGERS = 256
 """Integer and boolean tensors up to this many elements are computed."""
@@ -30,13 +32,31 @@ READERS: dict[int, Callable[[onnx.AttributeProto], Any]] = {
 }
 """The commonest kinds of attributes, read without the questions that onnx's helper asks."""
 
+GRAPHS = frozenset({onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS})
+"""The kinds of attributes that hold bodies."""
 Attributes = dict[str, Any]
 Kernel = Callable[[Sequence[Any], Attributes], Any]
 
 
 def attributes(node: onnx.NodeProto) -> Attributes:
     """Return a node's attributes as Python values."""
-    return {a.name: READERS.get(a.type, helper.get_attribute_value)(a) for a in node.attribute}
+    return attributes_and_bodies(node)[0]
+
+
+def attributes_and_bodies(node: onnx.NodeProto) -> tuple[Attributes, tuple[onnx.GraphProto, ...]]:
+    """Return a node's attributes as Python values, and the graphs among them."""
+    values: Attributes = {}
+    bodies: tuple[onnx.GraphProto, ...] = ()
+    for attribute in node.attribute:
+        kind = attribute.type
+        read = READERS.get(kind)
+        if read is not None:
+            values[attribute.name] = read(attribute)
+            continue
+        values[attribute.name] = helper.get_attribute_value(attribute)
+        if kind in GRAPHS:
+            bodies += tuple(subgraphs(attribute))
+    return values, bodies
 
 
 def worth_knowing(array: Array) -> bool:
@@ -53,7 +73,7 @@ def may_be_shape(array: Array) -> bool:
 
 def _axes(values: Sequence[Any], attrs: Attributes) -> tuple[int, ...] | None:
     axes = values[1] if len(values) > 1 and values[1] is not None else attrs.get("axes")
-    return None if axes is None else tuple(int(a) for a in np.ravel(axes))
+    return None if axes is None else tuple(map(int, np.asarray(axes).ravel().tolist()))
 
 
 def _slice(values: Sequence[Any], attrs: Attributes) -> Array:
@@ -108,14 +128,17 @@ def _reshape(values: Sequence[Any], attrs: Attributes) -> Array:
 def _unsqueeze(values: Sequence[Any], attrs: Attributes) -> Array:
     axes = _axes(values, attrs)
     assert axes is not None
+    if axes == (0,) and values[0].ndim == 0:  # a size on its way into a shape, by far the commonest
+        return np.asarray(values[0].reshape(1))
     return np.expand_dims(values[0], axes)
 
 
 def _constant_of_shape(values: Sequence[Any], attrs: Attributes) -> Array | None:
-    if int(np.prod(values[0])) > MAX_INTEGERS:
+    shape = values[0].tolist()
+    if prod(shape) > MAX_INTEGERS:
         return None
-    fill = numpy_helper.to_array(attrs["value"]) if "value" in attrs else np.zeros(1, np.float32)
-    return np.full([int(n) for n in values[0]], fill.ravel()[0])
+    fill = plain_array(attrs["value"]) if "value" in attrs else np.zeros(1, np.float32)
+    return np.full([int(n) for n in shape], fill.ravel()[0])
 
 
 def _range(values: Sequence[Any], attrs: Attributes) -> Array | None:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache, cached_property
 from math import prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
@@ -72,6 +73,16 @@ class Walked:
         opsets.setdefault("", opsets.get("ai.onnx", 1))
         return cls(model, constants, [Operation.read(node, opsets) for node in model.graph.node])
 
+    @cached_property
+    def stored_shapes(self) -> dict[str, Shape]:
+        """The sizes of every constant."""
+        return {name: tuple(tensor.dims) for name, tensor in self.constants.items()}
+
+    @cached_property
+    def stored_types(self) -> dict[str, int]:
+        """The element type of every constant."""
+        return {name: tensor.data_type for name, tensor in self.constants.items()}
+
     def constant(self, name: str) -> Array | None:
         """Return a constant that is small enough to compute with."""
         if name not in self.small:
@@ -91,13 +102,12 @@ class _Walk:
         self.asked = False
 
     def run(self) -> Shapes:
-        graph, constants = self.walked.model.graph, self.walked.constants
+        graph = self.walked.model.graph
         for value in graph.input:
             self._learn(value.name, value.type)
         self.found.shape.update(self.sizes)
-        for name, tensor in constants.items():
-            self.found.shape[name] = tuple(tensor.dims)
-            self.found.dtype[name] = tensor.data_type
+        self.found.shape.update(self.walked.stored_shapes)
+        self.found.dtype.update(self.walked.stored_types)
         for sparse in graph.sparse_initializer:
             self.found.shape[sparse.values.name] = tuple(sparse.dims)
             self.found.dtype[sparse.values.name] = sparse.values.data_type
@@ -180,12 +190,12 @@ class _Walk:
             return self._shape_value(node)
         if node.op not in KERNELS:
             return None
-        known, constants = self.found.known, self.walked.constants
-        if any(name not in known and name not in constants for name in node.inputs if name):
-            return None
-        values = [self._value(name) if name else None for name in node.inputs]
-        if any(v is None and name for v, name in zip(values, node.inputs, strict=True)):
-            return None
+        values: list[Array | None] = []
+        for name in node.inputs:
+            value = self._value(name) if name else None
+            if value is None and name:
+                return None
+            values.append(value)
         try:
             result = KERNELS[node.op](values, node.attrs)
         except (ValueError, IndexError, KeyError, TypeError, ZeroDivisionError, OverflowError):
@@ -193,7 +203,7 @@ class _Walk:
         if result is None or not worth_knowing(result):
             return None
         # Floats and bytes made of stored ones are weights, not shapes.
-        traced = any(name in self.found.from_shape for name in node.inputs)
+        traced = not self.found.from_shape.isdisjoint(node.inputs)
         return result if traced or may_be_shape(result) else None
 
     def _shape_value(self, node: Operation) -> Array | None:
@@ -208,8 +218,8 @@ class _Walk:
         name = name or node.outputs[0]
         self.found.known[name] = value
         self.found.shape[name] = value.shape
-        self.found.dtype[name] = int(helper.np_dtype_to_tensor_dtype(value.dtype))
-        if node.op in ("Shape", "Size") or any(n in self.found.from_shape for n in node.inputs):
+        self.found.dtype[name] = _element(value.dtype)
+        if node.op in ("Shape", "Size") or not self.found.from_shape.isdisjoint(node.inputs):
             self.found.from_shape.add(name)
 
     def _split_value(self, node: Operation) -> bool:
@@ -282,6 +292,11 @@ def infer(walked: Walked, sizes: Mapping[str, Shape], more: Mapping[str, tuple[S
     given = more or {}
     found = Shapes({n: shape for n, (shape, _) in given.items()}, {n: kind for n, (_, kind) in given.items()})
     return _Walk(walked, sizes, found).run()
+
+
+@cache
+def _element(dtype: np.dtype[Any]) -> int:
+    return int(helper.np_dtype_to_tensor_dtype(dtype))
 
 
 def _at_this_size(_name: str) -> bool:
