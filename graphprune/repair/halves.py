@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 LEAST = 16
 """Samples from which on there are two halves."""
-FETCHED = 1 << 28
+FETCHED = 1 << 27
 """Bytes of tensors that one run gives, about: onnxruntime holds as much again, beside the moments of both halves."""
 
 

@@ -21,6 +21,8 @@ Rows = dict[str, dict[str, list[float | None]]]
 DEFAULT, DATA_FREE = "obs, least-squares", "magnitude, none"
 """What a user gets who names no method, with data and without."""
 UNIFORM = "uniform l1"
+SAME = 0.005
+"""Points within which two cells are the same."""
 BLIND = ("onnxsim l2", "onnxsim l2 global", "tp magnitude", "tp bn", UNIFORM)
 """The rivals' rows that see no samples."""
 ITEMS = {
@@ -41,10 +43,15 @@ def rivals(method: str) -> bool:
     return method.startswith(("onnxsim", "tp ")) or method == UNIFORM
 
 
+def drawn(method: str) -> bool:
+    """Tell whether a row is ours and depends on which samples were drawn."""
+    return not rivals(method) and method != DATA_FREE and not method.endswith("without data")
+
+
 def grid(cells: Cells, task: str) -> Rows:
-    """Return the values of all seeds by method and budget, as they came."""
+    """Return the values by method and budget, one a seed, from seed 0 on."""
     found: Rows = {}
-    for key, value in cells.items():
+    for key, value in sorted(cells.items(), key=lambda item: int(item[0].rpartition("|")[2])):
         name, method, budget, _ = key.split("|")
         if name == task and budget != "1":
             found.setdefault(method, {}).setdefault(budget, []).append(value)
@@ -75,14 +82,51 @@ def share(
     for task in tasks_of(cells):
         rows = grid(cells, task)
         for budget, cell in rows.get(row, {}).items():
-            others = [r[budget] for m, r in rows.items() if m != row and against(m) and budget in r]
+            others = [(m, r[budget]) for m, r in rows.items() if m != row and against(m) and budget in r]
             if not others:
                 continue
-            mine, theirs = mean(cell), [v for v in map(mean, others) if v is not None]
+            behind = [same_draws(cell, other, paired=drawn(row) and drawn(m)) for m, other in others]
             all_of += 1
-            slack = errors * standard_error(task, mine) + 1e-9
-            won += mine is not None and mine > 0 and mine + slack >= max(theirs, default=-np.inf)
+            slack = errors * standard_error(task, mean(cell)) + 1e-9
+            won += (mean(cell) or 0) > 0 and all(b is None or (a is not None and a + slack >= b) for a, b in behind)
     return won, all_of
+
+
+def same_draws(cell: Cell, other: Cell, *, paired: bool) -> tuple[float | None, float | None]:
+    """Return the means of two cells; ``paired`` ones over the draws of samples that both have."""
+    count = min(len(cell), len(other)) if paired else None
+    return mean(cell[:count]), mean(other[:count])
+
+
+def beside(cells: Cells, method: str, row: str) -> list[float]:
+    """Return by how much a row of ours is ahead of another, in points, in each cell that both get to."""
+    ahead = []
+    for task in tasks_of(cells):
+        rows = grid(cells, task)
+        for budget, cell in rows.get(method, {}).items():
+            mine, theirs = same_draws(cell, rows.get(row, {}).get(budget, []), paired=drawn(method) and drawn(row))
+            if mine is not None and theirs is not None:
+                ahead.append(100 * (mine - theirs))
+    return ahead
+
+
+def ours(cells: Cells) -> str:
+    """Return how our other methods do beside ``obs``, both repaired and both alone, as Markdown."""
+    methods = {key.split("|")[1].partition(", ")[0] for key in cells if ", " in key.split("|")[1]} - {"obs"}
+    lines = [
+        "| row | beside | cells | ahead | behind | on average | most ahead | most behind |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for repair in ("least-squares", "none"):
+        found = {f"{m}, {repair}": beside(cells, f"{m}, {repair}", f"obs, {repair}") for m in methods}
+        for method, ahead in sorted(found.items(), key=lambda item: -float(np.mean(item[1] or [-np.inf]))):
+            if ahead:
+                up, down = (sum(sign * a > SAME for a in ahead) for sign in (1, -1))
+                numbers = " | ".join(f"{a:+.2f}" for a in (np.mean(ahead), max(ahead), min(ahead)))
+                lines.append(
+                    f"| {title(method)} | {title(f'obs, {repair}')} | {len(ahead)} | {up} | {down} | {numbers} |"
+                )
+    return "\n".join(lines)
 
 
 def standard_error(task: str, metric: float | None) -> float:
@@ -95,7 +139,7 @@ def standard_error(task: str, metric: float | None) -> float:
 def table(cells: Cells) -> str:
     """Return all cells as Markdown, a table a task: rows are methods, columns budgets; and the summary."""
     parts = (f"### {task}\n\n{task_table(cells, task)}\n" for task in tasks_of(cells))
-    return "\n".join([*parts, summary(cells)])
+    return "\n".join([*parts, summary(cells), "", ours(cells)])
 
 
 def summary(cells: Cells) -> str:
@@ -149,7 +193,7 @@ def _rank(method: str) -> tuple[bool, int, bool]:
     """Order rows: repaired ones with the default first, ours alone, made-up samples, uniform, the peers."""
     groups = (", least-squares", ", bias", ", none", ", without data", UNIFORM, "onnxsim", "tp ")
     place = next((k for k, words in enumerate(groups) if words in method), len(groups))
-    return (method != DEFAULT, place, not method.startswith("obs"))
+    return (method != DEFAULT, place, not method.startswith("obs,"))
 
 
 def _text(values: Cell | None, best: float) -> str:

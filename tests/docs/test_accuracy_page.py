@@ -45,6 +45,19 @@ def test_who_is_best_by_hand(shown: ModuleType) -> None:
     assert shown.share(CELLS, "magnitude, none") == (1, 1)
 
 
+def test_ours_are_compared_on_the_draws_that_both_have(shown: ModuleType) -> None:
+    # The default has 0.98 and 0.96: 0.5 points ahead of FLAP on the first draw, 0.5 behind it on average.
+    cells = CELLS | {"digits|flap, least-squares|0.8|0": 0.975}
+    assert shown.share(cells, against=lambda method: method.startswith("flap")) == (1, 1)
+    assert shown.beside(cells, "flap, least-squares", "obs, least-squares") == pytest.approx([-0.5])
+    cells["digits|flap, least-squares|0.8|1"] = 0.969  # 0.9 ahead on the second: 0.2 on average
+    assert shown.share(cells, against=lambda method: method.startswith("flap")) == (0, 1)
+    assert shown.beside(cells, "flap, least-squares", "obs, least-squares") == pytest.approx([0.2])
+    assert "| `flap` + repair | `obs` + repair (default with data) | 1 | 1 | 0 | +0.20 |" in shown.ours(cells)
+    # Uniform L1 does not depend on samples: it is set beside all draws.
+    assert shown.share(CELLS | {"digits|uniform l1|0.8|0": 0.975}) == (1, 4)
+
+
 def test_best_is_bold_and_what_came_to_nothing_is_named(shown: ModuleType) -> None:
     text = shown.task_table(CELLS, "digits")
     assert "| **97.00** ± 1.41 | 90.00 |" in text
@@ -59,3 +72,4 @@ def test_the_page_shows_its_file(shown: ModuleType) -> None:
     for task in shown.tasks_of(cells):
         assert shown.task_table(cells, task) in page, task
     assert shown.summary(cells) in page
+    assert shown.ours(cells) in page
