@@ -22,9 +22,10 @@ class Obs(Calibrated):
 
     The error of a group is that of its consumers, each over the energy of its outputs; it is exact for the moments
     seen, damped by ``ridge``. Sums of the scores are errors where these increments rise, and else as close from below
-    as a convex function comes (``graphprune.repair.monotone``). By ``update="least-squares"`` the consumers get the
-    surgeon's weights, which are the least squares fit towards the old ones. The other options are those of
-    ``graphprune.repair.calibrated``.
+    as a convex function comes (``graphprune.repair.monotone``). Where few rows make errors be taken on the other half
+    of the samples, units of wide convolutions are ordered by few directions of their columns
+    (``graphprune.repair.narrowed``). By ``update="least-squares"`` the consumers get the surgeon's weights, which are
+    the least squares fit towards the old ones. The other options are those of ``graphprune.repair.calibrated``.
     """
 
     name: ClassVar[str] = "obs"

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 Update = Literal["auto", "none", "bias", "least-squares"]
 Between = Literal["outputs", "energy"]
-PROBING = 0.25
+PROBING = 0.4
 """How much of the network's work on all samples goes into weighing groups against each other, about."""
 FEWEST = 2
 """Samples that groups are weighed on at least."""

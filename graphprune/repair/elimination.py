@@ -3,7 +3,8 @@
 For H^-1 the inverse of the damped moments, removing the columns S of a unit costs, with all other weights at their
 best, tr(W_S ([H^-1]_SS)^-1 W_S'), which is exact; then W loses W_S ([H^-1]_SS)^-1 [H^-1]_S:, and H^-1 its part that
 goes through S (methods.md 6.9; the order is ZipLM's, Kurtic et al. 2023, arXiv 2302.04089). Several layers that sum
-over the same units add up, each times its own factor.
+over the same units add up, each times its own factor. In large groups several go before costs are taken anew, as far as
+none of them then costs more than what lies beyond them.
 
 Costs need only the diagonal blocks of H^-1 and of W'W, and a removal only the rows S of both. So H^-1 and W are kept as
 they were, with the low-rank updates since beside them, and updated by one product for many removals, of H^-1 its lower

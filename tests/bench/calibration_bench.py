@@ -160,6 +160,7 @@ def measure(name: str, count: int, budget: float, *, by_part: bool) -> None:
     fitting.repaired = inner
     with parts.of("agreement on samples held out"):
         cost = measured(settings.calibration, opened.graph, fitted.small)
+    parts.stage = ""
     after = infer(model, mine)
     tell(parts, before, after, by_part=by_part)
     if cost is not None:
