@@ -220,9 +220,11 @@ class Calibrated:
         from .elimination import Removal
         from .narrowed import narrowed
 
-        few = tuple(narrowed(layers.layers))
-        found = self.score(replace(layers, layers=few), size)
-        seen = sum(factor * layer.energy for factor, layer in zip(layers.factors, few, strict=True)) / len(few)
+        rough = tuple(narrowed(layers.layers))
+        if all(new is old for new, old in zip(rough, layers.layers, strict=True)):
+            return self.score(layers, size)
+        found = self.score(replace(layers, layers=rough), size)
+        seen = sum(factor * layer.energy for factor, layer in zip(layers.factors, rough, strict=True)) / len(rough)
         return replace(found, added=found.added / seen) if isinstance(found, Removal) else found
 
 
