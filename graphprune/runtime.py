@@ -75,6 +75,23 @@ class Session:
                 return self._run(names, inputs, ending)
         return self._run(names, inputs, options)
 
+    @property
+    def binds(self) -> bool:
+        """Whether ``run_into`` can be used: inputs are fed as they are, and nothing else is."""
+        return not (self.weights or self.widened or self.loops)
+
+    def run_into(
+        self, outputs: Mapping[str, NDArray[Any]], inputs: Mapping[str, NDArray[Any]], options: Any = None
+    ) -> None:
+        """Run and write outputs into arrays, C order, of their types and shapes. Raises one of RUNTIME_ERRORS."""
+        binding = self.inner.io_binding()
+        fed = [np.ascontiguousarray(x) for x in inputs.values()]
+        for name, x in zip(inputs, fed, strict=True):
+            binding.bind_cpu_input(name, x)
+        for name, x in outputs.items():
+            binding.bind_output(name, "cpu", 0, x.dtype.type, x.shape, x.ctypes.data)
+        self.inner.run_with_iobinding(binding, options)
+
     def _run(self, names: Sequence[str] | None, inputs: Mapping[str, NDArray[Any]], options: Any) -> list[Any]:
         if not self.weights:
             return list(self.inner.run(names, inputs, options))

@@ -55,7 +55,7 @@ class Before:
         fitted = [c for c in consumers if not c.refusal]
         if not fitted or len(samples) % (samples.fixed_batch or 1):
             return None
-        settings = Settings(seed=seed, rows=rows_for(fitted))
+        settings = Settings(seed=seed, rows=rows_for(fitted), single=True)
         targets = Targets(Store(ROOM))
         return cls(graph, samples, settings, targets, skips_of(fitted), frozenset(c.node for c in fitted))
 

@@ -31,7 +31,7 @@ from .nested import factor_of, ordered, precise_enough
 
 RANK = 160
 """Rows of low-rank updates that are gathered before the matrices are updated."""
-REFRESHED = 64
+REFRESHED = 32
 """Times that costs are taken anew, at least: of a group of twice as many units or more, several may go in between."""
 ROUNDING = 1e-6
 """Part of a cost that counts as rounding."""

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 LEAST = 16
 """Samples from which on there are two halves."""
-FETCHED = 1 << 27
-"""Bytes of tensors that one run gives, about: onnxruntime holds as much again, beside the moments of both halves."""
+FETCHED = 5 << 26
+"""Bytes of tensors that one run gives, about: they are held beside the moments of both halves."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Halves:
         from ..statistics.settings import Settings
 
         parts = 2 if len(data) >= LEAST * (data.fixed_batch or 1) else 1
-        settings = Settings(seed=seed, fetched=FETCHED)
+        settings = Settings(seed=seed, fetched=FETCHED, single=True)
         if before is not None and before.settings.rows == settings.rows and before.rows is not None:
             # As many of each sample for scores as for repair, so that they are read once.
             settings = replace(settings, rows=before.rows * len(data))

@@ -98,7 +98,7 @@ def repair(
         return Repaired(graph, (*notes, _nothing(graph, groups, plan)), {}, {})
     if before is not None and not (original is None and before.is_of(graph, data, seed)):
         before = None
-    settings = Settings(seed=seed, rows=_rows(cuts)) if before is None else before.settings
+    settings = Settings(seed=seed, rows=_rows(cuts), single=True) if before is None else before.settings
     if how == "obs":
         outcome = _at_once(base, groups, cuts, data, settings, partial(least_squares, ridge=ridge))
     elif how == "bias":

@@ -59,7 +59,7 @@ def collect(
     kept = Targets(Store(settings.room)) if targets is True else targets or None
     passing = _Pass(looked_at, settings, len(samples), kept, skips, target_rows)
     parts = shares(samples, settings, shard, _bytes_a_sample(graph, passing.names))
-    fetch = running.fetching(passing.names)
+    fetch = running.fetching(passing.names, reuse=True)
     for first, last, size in parts if looked_at else ():
         for start, feeds, count in batches(samples, size, first, last):
             passing.add(fetch(feeds), start, count)
@@ -225,9 +225,10 @@ def accumulator(
     if columns is not None:
         if consumer.blocks > 1:
             raise UsageError("moments-blocks", "columns are chosen of one block only", where=consumer.parameter)
-        return Accumulator(len(columns), 1, None, consumer.tensor, wanted)
+        return Accumulator(len(columns), 1, None, consumer.tensor, wanted, single=settings.single)
     order = Rows.of(consumer).to_columns(consumer.columns)
-    return Accumulator(consumer.columns, blocks_of(consumer, settings), order, consumer.tensor, wanted)
+    blocks = blocks_of(consumer, settings)
+    return Accumulator(consumer.columns, blocks, order, consumer.tensor, wanted, single=settings.single)
 
 
 def targets_of(
@@ -241,7 +242,7 @@ def targets_of(
     graph = consumers[0].stored.graph
     kept = Targets(Store(settings.room)) if into is None else into
     passing = _Pass(consumers, replace(settings, kind="diagonal"), len(samples), kept, skips)
-    fetch = network(graph, settings.provider, settings.device).fetching(passing.names)
+    fetch = network(graph, settings.provider, settings.device).fetching(passing.names, reuse=True)
     for begin, end, size in shares(samples, settings, (0, 1), _bytes_a_sample(graph, passing.names)):
         for start, feeds, count in batches(samples, size, max(begin, first), end):
             passing.add(fetch(feeds), start, count)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -48,11 +49,7 @@ class Geometry:
 
     def tables(self, size: Sequence[int], out: Sequence[int]) -> list[IntArray]:
         """Return for every axis the input position of (output position, tap), or OUTSIDE: shape (out, taps) each."""
-        pads = self.paddings(size)
-        return [
-            self._table(axis, n, o, before)
-            for axis, (n, o, (before, _)) in enumerate(zip(size, out, pads, strict=True))
-        ]
+        return _tables(self, tuple(size), tuple(out))
 
     def _table(self, axis: int, size: int, out: int, before: int) -> IntArray:
         step, reach = self.strides[axis], self.dilations[axis]
@@ -79,6 +76,13 @@ class Geometry:
         """Whether every output reads the one input at its own place."""
         ones = (1,) * len(self.kernel)
         return self.kernel == ones == self.strides and not any(map(any, self.pads)) and not any(self.growth)
+
+
+@lru_cache(maxsize=256)
+def _tables(geometry: Geometry, size: tuple[int, ...], out: tuple[int, ...]) -> list[IntArray]:
+    """Return ``Geometry.tables``: the same for every batch, and not to be changed."""
+    befores = [before for before, _ in geometry.paddings(size)]
+    return [geometry._table(axis, size[axis], out[axis], before) for axis, before in enumerate(befores)]
 
 
 def geometry_of(graph: Graph, node: int, kernel: tuple[int, ...], *, transposed: bool = False) -> Geometry:

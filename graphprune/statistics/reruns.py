@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from ..errors import ModelError
 from ..frontends.onnx.trace import OnnxSource
 from ..graph import Array, Graph
+from .buffers import Buffers
 from .fragments import RANDOM, Described, Fragments
 from .running import Fetch, network, opened
 
@@ -75,6 +76,7 @@ class Segmented:
         self.names = names
         self.cut = Cut(graph, names)
         self._open: dict[int, Fetch] = {}
+        self._buffers = [Buffers() for _ in self.cut.parts]
         self._types: dict[str, Described] = {}
         self._kept: list[dict[str, NDArray[Any]]] = []
         for batch in samples.batches():
@@ -84,7 +86,7 @@ class Segmented:
             for number in range(len(self.cut.parts)):
                 for name, found in self._run(number, held, {}).items():
                     self._note(name, found)
-                    held[name] = found
+                    held[name] = found.copy()
             self._kept.append(held)
 
     def outputs(self, values: Mapping[str, Array]) -> Outputs:
@@ -97,7 +99,7 @@ class Segmented:
             for number in range(min(changed, default=len(self.cut.parts)), len(self.cut.parts)):
                 held.update(self._run(number, held, fresh))
             for into, name in zip(found, self.names, strict=True):
-                into.append(held[name])
+                into.append(held[name].copy())
         return found
 
     def _run(self, number: int, held: Mapping[str, Any], fresh: Mapping[int, Fetch]) -> Mapping[str, NDArray[Any]]:
@@ -111,7 +113,7 @@ class Segmented:
     def _opened(self, number: int, values: Mapping[str, Array]) -> Fetch:
         given = {name: self._types[name] for name in self.cut.given[number]}
         model = self.cut.fragments.model(self.cut.parts[number], given, self.cut.made[number], values)
-        return opened(model, self.cut.made[number], "CPUExecutionProvider")
+        return opened(model, self.cut.made[number], "CPUExecutionProvider", self._buffers[number])
 
     def _note(self, name: str, found: Any) -> None:
         """Remember the type of a tensor that crosses a border; sizes that differ between batches are left open."""

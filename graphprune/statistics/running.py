@@ -12,6 +12,7 @@ from ..errors import ModelError
 from ..frontends.onnx.trace import OnnxSource
 from ..graph import Array, Graph
 from ..providers import available
+from .buffers import Buffers
 
 if TYPE_CHECKING:
     import onnx
@@ -33,8 +34,11 @@ class Network(Protocol):
     def specs(self) -> tuple[InputSpec, ...]:
         """What it wants to be fed."""
 
-    def fetching(self, names: Sequence[str]) -> Fetch:
-        """Return what runs it for tensors; raises ModelError where it cannot be loaded."""
+    def fetching(self, names: Sequence[str], *, reuse: bool = False) -> Fetch:
+        """Return what runs it for tensors; raises ModelError where it cannot be loaded.
+
+        With ``reuse`` what a run gives may be overwritten by the next one.
+        """
 
     def set(self, values: Mapping[str, Array]) -> None:
         """Store other values from now on."""
@@ -67,14 +71,15 @@ class OnnxNetwork:
         """Store other values from now on."""
         self.values.update(values)
 
-    def fetching(self, names: Sequence[str]) -> Fetch:
+    def fetching(self, names: Sequence[str], *, reuse: bool = False) -> Fetch:
         """Return what runs the model, no further than it must."""
         from ..folding.onnx_copy import OnnxCopy
         from ..verification.watching import with_outputs
 
         model = OnnxCopy(self.graph, self.values).model if self.values else self.graph.source.model
         inner = tuple(n for n in dict.fromkeys(names) if n not in self.graph.inputs)
-        run = opened(with_outputs(model, inner), inner, self.provider) if inner else None
+        buffers = Buffers() if reuse else None
+        run = opened(with_outputs(model, inner), inner, self.provider, buffers) if inner else None
 
         def fetch(feeds: Feeds) -> Mapping[str, NDArray[Any]]:
             found = {name: feeds[name] for name in names if name in feeds}
@@ -83,11 +88,14 @@ class OnnxNetwork:
         return fetch
 
 
-def opened(model: onnx.ModelProto, names: Sequence[str], provider: str) -> Fetch:
-    """Open a session and return what runs it for tensors; raises ModelError for a model that does not load or run."""
+def opened(model: onnx.ModelProto, names: Sequence[str], provider: str, buffers: Buffers | None = None) -> Fetch:
+    """Open a session and return what runs it for tensors; raises ModelError for a model that does not load or run.
+
+    Tensors are put into ``buffers`` where these are given, on the processor.
+    """
     import onnxruntime
 
-    from ..runtime import RUNTIME_ERRORS, first_line
+    from ..runtime import RUNTIME_ERRORS, Session, first_line
 
     only = onnxruntime.RunOptions()
     only.only_execute_path_to_fetches = True
@@ -99,7 +107,11 @@ def opened(model: onnx.ModelProto, names: Sequence[str], provider: str) -> Fetch
 
     def run(feeds: Feeds) -> Mapping[str, NDArray[Any]]:
         try:
-            return dict(zip(names, running.run(list(names), dict(feeds), only), strict=True))
+            if buffers is not None and isinstance(running, Session):
+                found = buffers.run(running, names, feeds, only)
+            else:
+                found = running.run(list(names), dict(feeds), only)
+            return dict(zip(names, found, strict=True))
         except RUNTIME_ERRORS as error:
             words = f"onnxruntime cannot run the model on the data: {first_line(error)}"
             raise ModelError("model-does-not-run", words, hint="give data that the model runs on") from error

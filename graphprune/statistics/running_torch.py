@@ -39,7 +39,7 @@ class TorchNetwork:
             for name, value in values.items():
                 held[name].copy_(torch.from_numpy(np.ascontiguousarray(value)))
 
-    def fetching(self, names: Sequence[str]) -> Fetch:
+    def fetching(self, names: Sequence[str], *, reuse: bool = False) -> Fetch:
         """Return what runs the module for tensors."""
         types = [getattr(torch, self.graph.tensors[name].dtype) for name in self.graph.inputs]
         inner = [n for n in dict.fromkeys(names) if n not in self.graph.inputs]

@@ -27,7 +27,8 @@ class Settings:
     Samples are dealt to ``chunks`` of which each shard takes whole ones; float32 sums do not cross them. ``batch`` is
     the most samples that run at once (None: as many as keep what is fetched below ``fetched`` bytes). ``provider`` is
     onnxruntime's, ``device`` torch's. ``room`` bytes of tensors are kept in memory between stages, and of targets; what
-    is more goes to files in the folder for temporary ones.
+    is more goes to a file in the folder for temporary ones. With ``single`` wide matrices are kept in float32
+    (``statistics.gram``).
     """
 
     rows: int | None = 8192
@@ -41,6 +42,7 @@ class Settings:
     room: int = 1 << 29
     fetched: int = 1 << 28
     memory: int = 2 << 30
+    single: bool = False
 
     def __post_init__(self) -> None:
         """Check the numbers; raises UsageError for one that makes no sense."""

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..graph import Array, Graph
+from .buffers import Buffers
 from .fragments import RANDOM, Fragments
 from .running import Fetch, names_of, opened
 from .settings import Settings
@@ -83,7 +84,7 @@ class StagedOnnx:
             tuple(a if a == b else None for a, b in zip(known, values.shape, strict=True)) if same else ()
         )
         self.types[name] = values.dtype
-        self.store.put((start, name), values)
+        self.store.put((start, name), values, copy=True)
 
     def _opened(self, number: int) -> tuple[Fetch | None, list[str], list[str]]:
         """Return what runs a stage, what it is fed, and what it makes for itself and others."""
@@ -96,7 +97,7 @@ class StagedOnnx:
         outside = (n for n in read if n not in inner and n not in self.parts.stored and n not in self.values)
         given = {n: (self.types[n], self.shapes[n]) for n in outside if n in self.parts.last_use}
         model = self.parts.fragments.model(part, given, made, self.values)
-        return opened(model, made, self.settings.provider), list(given), made
+        return opened(model, made, self.settings.provider, Buffers()), list(given), made
 
 
 class Parts:

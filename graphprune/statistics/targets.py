@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 import weakref
 from collections.abc import Hashable
 from dataclasses import dataclass, field
-from pathlib import Path
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -22,47 +21,78 @@ Single = NDArray[np.float32]
 
 
 class Store:
-    """Arrays by key: in memory up to ``room`` bytes, what is more in files of a temporary folder of its own."""
+    """Arrays by key: in memory up to ``room`` bytes, what is more in one temporary file, whose free room is used again.
+
+    Not in a file each: making a thousand takes a second.
+    """
 
     def __init__(self, room: int) -> None:
         self.room, self.held = room, 0
         self._arrays: dict[Hashable, Array] = {}
-        self._files: dict[Hashable, tuple[Path, np.dtype[Any], tuple[int, ...]]] = {}
-        self._folder: Path | None = None
-        self._count = 0
+        self._spare: dict[tuple[str, tuple[int, ...]], list[Array]] = {}
+        self._spared = 0
+        self._places: dict[Hashable, tuple[int, np.dtype[Any], tuple[int, ...]]] = {}
+        self._free: dict[int, list[int]] = {}
+        self._file: Any = None
+        self._end = 0
 
-    def put(self, key: Hashable, values: Array) -> None:
-        """Keep an array under a key that is free."""
-        if self.held + values.nbytes <= self.room or values.dtype.hasobject:
-            self._arrays[key] = values
+    def put(self, key: Hashable, values: Array, *, copy: bool = False) -> None:
+        """Keep an array under a key that is free: itself, or with ``copy`` what it holds now."""
+        if self.held + values.nbytes <= self.room or values.dtype.hasobject or not values.nbytes:
+            self._arrays[key] = self._copied(values) if copy else values
             self.held += values.nbytes
             return
-        if self._folder is None:
-            self._folder = Path(tempfile.mkdtemp(prefix="graphprune-"))
-            weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
-        self._count += 1
-        path = self._folder / str(self._count)
-        values.tofile(path)
-        self._files[key] = path, values.dtype, values.shape
+        if self._file is None:
+            self._file = tempfile.TemporaryFile(prefix="graphprune-", buffering=0)  # noqa: SIM115
+            weakref.finalize(self, self._file.close)
+        free = self._free.get(values.nbytes)
+        at = free.pop() if free else self._end
+        self._end = max(self._end, at + values.nbytes)
+        self._file.seek(at)
+        raw: Any = np.ascontiguousarray(values).reshape(-1).view(np.uint8)
+        left = memoryview(raw)
+        while left:
+            left = left[self._file.write(left) :]
+        self._places[key] = at, values.dtype, values.shape
 
     def get(self, key: Hashable) -> Array:
         """Return what is kept under a key."""
         if key in self._arrays:
             return self._arrays[key]
-        path, dtype, shape = self._files[key]
-        return np.fromfile(path, dtype).reshape(shape)
+        at, dtype, shape = self._places[key]
+        found = np.empty(shape, dtype)
+        raw: Any = found.reshape(-1).view(np.uint8)
+        left = memoryview(raw)
+        self._file.seek(at)
+        while left:
+            left = left[self._file.readinto(left) :]
+        return found
 
     def drop(self, key: Hashable) -> None:
         """Forget what is kept under a key, if anything."""
         gone = self._arrays.pop(key, None)
         if gone is not None:
             self.held -= gone.nbytes
-        elif key in self._files:
-            self._files.pop(key)[0].unlink()
+            self._spare.setdefault((gone.dtype.str, gone.shape), []).append(gone)
+            self._spared += gone.nbytes
+        elif key in self._places:
+            at, dtype, shape = self._places.pop(key)
+            self._free.setdefault(dtype.itemsize * prod(shape), []).append(at)
 
     def __contains__(self, key: Hashable) -> bool:
         """Tell whether anything is kept under a key."""
-        return key in self._arrays or key in self._files
+        return key in self._arrays or key in self._places
+
+    def _copied(self, values: Array) -> Array:
+        spare = self._spare.get((values.dtype.str, values.shape))
+        if spare:
+            made = spare.pop()
+            self._spared -= made.nbytes
+            made[...] = values
+            return made
+        if self.held + self._spared + values.nbytes > self.room:
+            self._spare, self._spared = {}, 0
+        return values.copy()
 
 
 @dataclass(frozen=True)
