@@ -185,7 +185,7 @@ class Calibrated:
         """Return the samples that moments are taken of, and those that outputs are compared on: others, if enough."""
         weighs = self.between == "outputs" and self.objective == "sum"
         unit = data.fixed_batch or 1
-        count = min(self.probes, max(round(PROBING * len(data) / max(groups, 1)), FEWEST))
+        count = min(self.probes, max(int(PROBING * len(data) / max(groups, 1)), FEWEST))
         count, whole = -(-count // unit) * unit, len(data) // unit * unit
         if not weighs or whole < 2 * count + 2 * unit:
             return data, data.first(count)

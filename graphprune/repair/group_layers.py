@@ -15,7 +15,7 @@ from ..statistics.consumers import Consumer, consumers_of, unseen
 from ..statistics.moments import Moments
 from .bias import takes_bias
 from .layer import ROUNDING, Layer
-from .nested import precise_enough
+from .nested import WIDE, precise_enough, sketched
 
 
 @dataclass(frozen=True)
@@ -122,8 +122,10 @@ def _blocks(stacked: FloatArray, moments: Moments, unit: IntArray, units: int, *
 
 
 def _energy(stacked: FloatArray, moments: Moments, *, centred: bool) -> float:
-    """Return the energy of the outputs of matrices; in float32 where they are wide, which moments are good for."""
-    weights, scatter = precise_enough(stacked), precise_enough(moments.scatter)
+    """Return the energy of the outputs of matrices; of few combinations of them, in float32, where they are wide."""
+    wide = stacked.shape[2] > WIDE
+    some = np.stack([sketched(matrix) for matrix in stacked]) if wide else stacked
+    weights, scatter = precise_enough(some), precise_enough(moments.scatter)
     about = float(np.einsum("boi,boi->", weights @ scatter, weights)) / max(moments.rows, 1)
     shift = float(np.square(np.einsum("boi,bi->bo", stacked, moments.mean.reshape(len(stacked), -1))).sum())
     # Of inputs that are constant what is seen about the mean is rounding, and to be no reason for a large factor.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import UsageError
-from ..graph import Graph
+from ..graph import Graph, Node
 from ..groups import Groups, IntArray
 from .answers import Answer, answer_of
 from .blocks import blocks_of, in_blocks, within_memory
@@ -130,12 +130,18 @@ def origin_of(samples: Samples, parts: Sequence[Share]) -> Origin:
 
 @dataclass
 class _Reader:
-    """Adds up what consumers with one key read."""
+    """Adds up what consumers with one key read: rows of ``source``, negative numbers as zero if ``rectified``."""
 
     rows: Rows
     total: Accumulator
     consumers: list[Consumer]
     weights: dict[int, Any]
+    source: str
+    rectified: bool = False
+
+    def read(self, tensors: Feeds, start: int, count: int, wanted: int | None, seed: int) -> Any:
+        found = self.rows.read(tensors[self.source], start, count, wanted, seed)
+        return np.maximum(found, 0, out=found) if self.rectified else found
 
 
 class _Pass:
@@ -153,14 +159,20 @@ class _Pass:
         self.readers: dict[str, _Reader] = {}
         for consumer in consumers:
             self._include(consumer)
-        seen = [*(c.tensor for c in consumers), *(rows.tensor for rows in self.skips.values())]
-        self.names = names_of([*seen, *(answer.rows.tensor for answer in self.answers.values())])
+        answers = {answer.rows.tensor for answer in self.answers.values()}
+        relus = {n.outputs[0]: n.inputs[0] for n in _nodes(consumers) if n.op == "Relu" and n.inputs[0] in answers}
+        for reader in self.readers.values():
+            # What a Relu reads is fetched already, as an answer: a tensor less to fetch.
+            reader.rectified = reader.source in relus
+            reader.source = relus.get(reader.source, reader.source)
+        seen = [*(r.source for r in self.readers.values()), *(rows.tensor for rows in self.skips.values())]
+        self.names = names_of([*seen, *sorted(answers)])
 
     def _include(self, consumer: Consumer) -> None:
         reader = self.readers.get(consumer.key)
         if reader is None:
             rows = Rows.of(consumer)
-            reader = _Reader(rows, accumulator(consumer, self.settings), [], {})
+            reader = _Reader(rows, accumulator(consumer, self.settings), [], {}, rows.tensor)
             self.readers[consumer.key] = reader
         reader.consumers.append(consumer)
         answer = None if self.targets is None else answer_of(consumer)
@@ -176,8 +188,7 @@ class _Pass:
             self.targets.starts.append(start)
             self.targets.sizes.append(count)
         for reader in self.readers.values():
-            values = tensors[reader.rows.tensor]
-            rows = reader.rows.read(values, start, count, self.wanted, self.settings.seed)
+            rows = reader.read(tensors, start, count, self.wanted, self.settings.seed)
             if self.targets is not None:
                 for consumer in reader.consumers:
                     self._keep(self.targets, reader, consumer, rows, tensors, start, count)
@@ -193,7 +204,7 @@ class _Pass:
             made = answer.read(tensors[answer.rows.tensor], *where)
         else:
             same = self.wanted_targets == self.wanted
-            seen = rows if same else reader.rows.read(tensors[reader.rows.tensor], *where)
+            seen = rows if same else reader.read(tensors, *where)
             made = multiplied(consumer, seen, reader.weights[consumer.node])
         plus = 0.0 if skip is None else read_skip(skip, tensors[skip.tensor], *where, rows=len(made))
         targets.add(consumer, start, made, plus)
@@ -211,6 +222,10 @@ class _Pass:
         for key in list(self.readers):
             found[key] = self.readers.pop(key).total.finish()
         return found
+
+
+def _nodes(consumers: Sequence[Consumer]) -> Sequence[Node]:
+    return consumers[0].stored.graph.nodes if consumers else ()
 
 
 def accumulator(

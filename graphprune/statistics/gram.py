@@ -144,7 +144,7 @@ class Accumulator:
         for b in range(self.blocks) if self.width > 1 and self.single is None else ():
             _add_square(self.scatter[b], np.ascontiguousarray(apart[:, b]))
         if self.single is not None:
-            self.single.add(apart[:, 0].astype(np.float32))
+            self.single.add(apart[:, 0].astype(np.float32), settled=True)
         elif self.width == 1:
             self.scatter[:, 0, 0] += np.square(apart[:, :, 0]).sum(axis=0)
         average = counts @ own / counts.sum()
@@ -195,11 +195,11 @@ class _Single:
         self.sum: Single = np.zeros((width, width), np.float32)
         self.total: FloatArray | None = None
 
-    def add(self, rows: Single) -> None:
-        """Add rows' rows to the lower triangle."""
-        if self.rows and self.rows + len(rows) > MOST:
+    def add(self, rows: Single, *, settled: bool = False) -> None:
+        """Add rows' rows to the lower triangle; ``settled`` ones stand for rows that are in it already."""
+        if self.rows and not settled and self.rows + len(rows) > MOST:
             self._widen()
-        self.rows += len(rows)
+        self.rows += 0 if settled else len(rows)
         blas.ssyrk(1.0, rows.T, beta=1.0, c=self.sum.T, trans=0, lower=0, overwrite_c=1)
 
     def _widen(self) -> None:

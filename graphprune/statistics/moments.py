@@ -7,12 +7,28 @@ sums of two follow Chan, Golub and LeVeque (1979): S = Sa + Sb + (na nb / n) d d
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy import linalg
 
 from ..errors import UsageError
 from ..groups import IntArray
 from ..scores import FloatArray
+
+SMALL = 64
+"""Width up to which matrices are updated all at once."""
+
+
+def add_outer(matrices: NDArray[np.floating], rows: NDArray[np.floating]) -> None:
+    """Add d d' to each matrix, in place, for the rows d of ``rows``; without another array of their size if large."""
+    if matrices.shape[-1] <= SMALL:
+        matrices += rows[:, :, None] * rows[:, None, :]
+        return
+    update: Any = linalg.get_blas_funcs("ger", (matrices,))
+    for matrix, row in zip(matrices, rows, strict=True):
+        update(1.0, row, row, a=matrix.T, overwrite_a=1)
 
 
 @dataclass(frozen=True)
@@ -81,8 +97,7 @@ class Moments:
             return self
         scatter = self.scatter + other.scatter
         apart = ((self.rows * other.rows / rows) ** 0.5 * (other.mean - self.mean)).reshape(self.blocks, -1)
-        apart = apart.astype(scatter.dtype, copy=False)
-        scatter += apart[:, :, None] * apart[:, None, :]
+        add_outer(scatter, apart.astype(scatter.dtype, copy=False))
         return Moments(rows, (self.rows * self.mean + other.rows * other.mean) / rows, scatter)
 
     def _check_one(self) -> None:

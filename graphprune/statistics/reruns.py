@@ -23,7 +23,7 @@ from .running import Fetch, network, opened
 if TYPE_CHECKING:
     from ..data import Samples
 
-SEGMENTS = 24
+SEGMENTS = 48
 """Parts of about equal work that a model is cut into."""
 Outputs = list[list[Array]]
 """Tensors, each batch by batch."""

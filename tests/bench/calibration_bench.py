@@ -92,6 +92,7 @@ def watch_all(parts: Parts) -> None:
     from graphprune.statistics import gram, targets, windows
 
     parts.watch(runtime.Session, "run", "running the network")
+    parts.watch(runtime.Session, "run_into", "running the network")
     parts.watch(runtime, "_inference_session", "opening sessions")
     parts.watch(windows.Rows, "read", "reading rows")
     parts.watch(gram.Accumulator, "flush", "adding up moments")

@@ -7,9 +7,11 @@ import pytest
 from onnx_models import Net
 from statistics_nets import KINDS, traced
 
+from graphprune.statistics import Settings, collect
 from graphprune.statistics.answers import answer_of
+from graphprune.statistics.collect import _Pass
 from graphprune.statistics.running import network
-from graphprune.statistics.targets import multiplied, reading_weights
+from graphprune.statistics.targets import Store, Targets, multiplied, reading_weights
 from graphprune.statistics.windows import Rows
 
 
@@ -40,3 +42,18 @@ def test_a_bias_that_others_read_too_is_not_taken_for_nothing() -> None:
     _, _, consumers = traced(made.model(h))
     assert consumers["a"].bias is None
     assert answer_of(consumers["a"]) is None
+
+
+def test_what_a_relu_gives_is_made_of_the_answer_that_it_reads() -> None:
+    """A tensor less is fetched where outputs are kept as targets, and the moments are the same."""
+    made = Net(seed=4)
+    h = made.op("Relu", made.conv(made.input("n", 3, 6, 6, name="x"), 3, 8, 3, name="a"), name="ra")
+    h = made.op("Relu", made.conv(h, 8, 8, 3, name="b"), name="rb")
+    graph, groups, consumers = traced(made.model(made.conv(h, 8, 4, 1, name="c")))
+    x = np.random.default_rng(0).standard_normal((9, 3, 6, 6)).astype(np.float32)
+    passing = _Pass(list(consumers.values()), Settings(), 9, Targets(Store(1 << 20)))
+    assert consumers["c"].tensor not in passing.names
+    with_targets, without = (collect(graph, groups, {"x": x}, Settings(), targets=keep) for keep in (True, False))
+    for key, own in without.moments.items():
+        assert with_targets.moments[key].scatter == pytest.approx(own.scatter, rel=1e-5, abs=1e-5)
+        assert with_targets.moments[key].mean == pytest.approx(own.mean, rel=1e-5, abs=1e-6)

@@ -10,7 +10,7 @@ import pytest
 
 from graphprune.errors import ModelError, UsageError
 from graphprune.statistics import Cross, Moments, Settings
-from graphprune.statistics.gram import BLOCK, Accumulator
+from graphprune.statistics.gram import BLOCK, MOST, WIDE, Accumulator
 from graphprune.statistics.settings import chosen
 
 
@@ -49,6 +49,28 @@ def test_blocks_add_up_within_the_bound(columns: int, blocks: int, count: int) -
     bound = (BLOCK + 3) * 2**-24 * spread[:, :, None] * spread[:, None, :] + count * (1000 * 2**-24) ** 2
     assert (np.abs(found.scatter - wanted.scatter) <= bound + 1e-12).all()
     assert np.array_equal(found.scatter, found.scatter.swapaxes(1, 2))
+
+
+@pytest.mark.parametrize("count", [700, MOST + 700])
+def test_wide_moments_in_float32_are_within_their_bound(count: int) -> None:
+    columns = WIDE + 8
+    x = np.random.default_rng(0).standard_normal((count, columns)).astype(np.float32) + np.float32(3)
+    order = np.random.default_rng(1).permutation(columns)
+    total = Accumulator(columns, 1, order, "here", 2, single=True)
+    for part in pieces(x, 300, 1, 1500):
+        total.add(part, part[:, :2] * 2)
+    found, wanted = total.finish_cross(), brute(x[:, order], 1)
+    assert found.x.scatter.dtype == np.float32
+    assert found.x.rows == count
+    assert found.x.mean == pytest.approx(wanted.mean, rel=1e-6)
+    spread = np.sqrt(np.diagonal(wanted.scatter, axis1=1, axis2=2))
+    bound = (MOST + 3) * 2**-24 * spread[:, :, None] * spread[:, None, :]
+    apart = np.abs(found.x.scatter - wanted.scatter)
+    assert (apart <= bound).all()
+    assert (apart / bound).mean() < 0.02  # in practice about its root
+    assert np.array_equal(found.x.scatter, found.x.scatter.swapaxes(1, 2))
+    place = [int(np.flatnonzero(order == k)[0]) for k in range(2)]
+    assert found.scatter[0] == pytest.approx(2 * wanted.scatter[0][place], rel=1e-3, abs=1e-1)
 
 
 def test_many_means_are_put_together() -> None:
