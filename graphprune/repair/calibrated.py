@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 Update = Literal["auto", "none", "bias", "least-squares"]
 Between = Literal["outputs", "energy"]
-PROBING = 0.4
+PROBING = 0.2
 """How much of the network's work on all samples goes into weighing groups against each other, about."""
 FEWEST = 2
 """Samples that groups are weighed on at least."""
@@ -48,10 +48,10 @@ class Calibrated:
     where there is data, which does more: it sees the errors of what was pruned before; without data it is
     "least-squares". A score is an error, relative to the energy of a layer's outputs. By ``between="outputs"``
     those of a group are scaled to what its error was seen to do at the model's outputs, with the group alone pruned
-    to ``probe`` of its units, and to half of that, and its consumers fitted, on the last ``probes`` samples, which
-    nothing else sees if there are twice as many; that is two runs on them a group, from the group on. Of many groups
-    fewer samples are looked at, so that all of that takes about ``PROBING`` of a run on all samples, but at least
-    ``FEWEST``. ``between="energy"`` takes scores as they are.
+    to ``probe`` of its units and its consumers fitted, on the last ``probes`` samples, which nothing else sees if there
+    are twice as many; that is a run on them a group, from the group on. Of many groups fewer samples are looked at, so
+    that all of that takes about ``PROBING`` of a run on all samples, but at least ``FEWEST``. ``between="energy"``
+    takes scores as they are.
 
     ``statistics`` are the moments themselves, where they were taken before (``graphprune stats``): the path of a file,
     or ``Statistics``. Then the model does not run for them; groups are taken as with ``between="energy"`` unless there
@@ -65,7 +65,7 @@ class Calibrated:
     ridge: float = 0.01
     update: Update = "auto"
     between: Between = "outputs"
-    probe: float = 0.75
+    probe: float = 0.375
     probes: int = 16
     seed: int = 0
 
@@ -156,8 +156,7 @@ class Calibrated:
         moments = moments.together()
         notes += (*moments.notes, *_missing(summing))
         if self.between == "outputs" and self.objective == "sum" and probes is not None:
-            parts = (self.probe, self.probe / 2)
-            raw = Probe(graph, groups, moments.of, probes, self.ridge, parts).scaled(raw)
+            raw = Probe(graph, groups, moments.of, probes, self.ridge, self.probe).scaled(raw)
         scores = collect(self, weights, groups, lambda g: raw[g.id], self.objective)
         plain = (f.name for f in fields(self) if f.name not in ("data", "preprocess", "statistics"))
         options = {name: getattr(self, name) for name in plain}
@@ -185,7 +184,8 @@ class Calibrated:
         """Return the samples that moments are taken of, and those that outputs are compared on: others, if enough."""
         weighs = self.between == "outputs" and self.objective == "sum"
         unit = data.fixed_batch or 1
-        count = min(self.probes, max(int(PROBING * len(data) / max(groups, 1)), FEWEST))
+        # A group is pruned once, and the network runs from there on: half of it on average.
+        count = min(self.probes, max(round(2 * PROBING * len(data) / max(groups, 1)), FEWEST))
         count, whole = -(-count // unit) * unit, len(data) // unit * unit
         if not weighs or whole < 2 * count + 2 * unit:
             return data, data.first(count)

@@ -99,7 +99,7 @@ class Problem:
         single = ridge >= SAFE and len(self.kept) > (ROUGH if rough else nested.WIDE)
         damped: Floats = np.array(self.gram, np.float32) if single else np.array(self.gram, np.float64)
         damped.flat[:: len(damped) + 1] += ridge * self.scale
-        return _solved(damped, self.missing.astype(damped.dtype, copy=False))
+        return solved(damped, self.missing.astype(damped.dtype, copy=False))
 
     @cached_property
     def scale(self) -> float:
@@ -176,7 +176,7 @@ def validated_ridge(values: FloatArray, explained: FloatArray, energy: float, ro
     return float(ridges[score.argmin()] if np.isfinite(score).any() else ridges[-1])
 
 
-def _solved(damped: Floats, missing: Floats) -> Floats:
+def solved(damped: Floats, missing: Floats) -> Floats:
     """Return D with D C = M for positive definite C, which is overwritten, and M, shape (outputs, columns)."""
     routines: Any = linalg.get_lapack_funcs(("potrf", "potrs"), (damped,))
     factor, failed = routines[0](damped.T, lower=1, clean=0, overwrite_a=1)

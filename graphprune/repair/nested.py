@@ -96,17 +96,6 @@ class Nested:
         made[:, self.columns] = change
         return made
 
-    def fits(self, counts: Sequence[int]) -> Iterator[FloatArray]:
-        """Yield the layer's weights once so many units are gone, shape (outputs, columns), columns in their own places.
-
-        ``counts`` ascend.
-        """
-        own = self.in_order(self.layer.weights)
-        for count, change in zip(counts, self.changes(own, counts), strict=True):
-            made, k = np.zeros_like(self.layer.weights), self.left(count)
-            made[:, self.columns[:k]] = own[:, :k] + change[:, :k]
-            yield made
-
 
 def ordered(matrix: Floats, columns: IntArray) -> Floats:
     """Return some rows and columns of a matrix; itself where these are all, in order."""

@@ -2,12 +2,12 @@
 
 Errors of layers do not add up by themselves: a tenth of a layer's energy may be noise to the next, or all that counts.
 So each group's error, relative to its layers' outputs, is scaled to what it was seen to do at the model's outputs, at
-more than one width: what few samples say of wide layers is right for light pruning, and much too small further on.
+one width, a deep cut: what few samples say of wide layers is right for light pruning, and much too small further on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -23,9 +23,7 @@ from ..solver.choices import ranking
 from ..statistics.consumers import consumers_of
 from ..statistics.reruns import Outputs, Reruns, reruns
 from .apply import cuts_of
-from .elimination import Removal
-from .monotone import as_scores
-from .nested_cuts import fitted
+from .fitted_cuts import fitted
 
 if TYPE_CHECKING:
     from ..data import Samples
@@ -33,11 +31,13 @@ if TYPE_CHECKING:
     from ..statistics.moments import Moments
 
 LEAST = 1e-9
+LEAST_FACTOR = 1e-6
+"""Part of the usual factor that a group is scaled by at least: removing it is never quite free."""
 
 
 @dataclass(frozen=True)
 class Probe:
-    """Prunes one group at a time to parts of its units, ``parts``, falling, and looks at what the model gives then.
+    """Prunes one group at a time to a part of its units, ``part``, and looks at what the model gives then.
 
     Consumers are fitted by least squares on the moments of what they read, damped by ``ridge`` or more.
     """
@@ -47,10 +47,10 @@ class Probe:
     moments_of: Callable[[Consumer], Moments]
     samples: Samples
     ridge: float
-    parts: tuple[float, ...]
+    part: float
 
     def scaled(self, scores: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
-        """Return the scores of every group, scaled so that their sums are the errors seen at the outputs.
+        """Return the scores of every group, multiplied so that those that go add up to the error seen at the outputs.
 
         ``scores`` add up to errors, shape (units,) a group. A group whose error cannot be told from zero, or that has
         no weights to remove columns of, is scaled by the median of what others are. They are returned as they are where
@@ -61,29 +61,26 @@ class Probe:
             return dict(scores)
         running = reruns(self.graph, names, self.samples)
         before = running.outputs({})
-        seen = {name: list(self._seen(name, values, running, before)) for name, values in scores.items()}
-        first = [(values, *seen[name][0]) for name, values in scores.items() if seen[name]]
-        ratios = [error / values[ranking(values)[-gone:]].sum() for values, gone, error in first]
-        usual = max(float(np.median(ratios)) if ratios else 1.0, LEAST)
-        return {name: along(values, seen[name], usual) for name, values in scores.items()}
+        factors = {name: self._factor(name, values, running, before) for name, values in scores.items()}
+        known = [factor for factor in factors.values() if factor is not None]
+        usual = max(float(np.median(known)) if known else 1.0, LEAST)
+        least = usual * LEAST_FACTOR
+        chosen = {name: usual if factor is None else max(factor, least) for name, factor in factors.items()}
+        return {name: values * chosen[name] for name, values in scores.items()}
 
-    def _seen(self, group: str, values: FloatArray, running: Reruns, before: Outputs) -> Iterator[tuple[int, float]]:
-        """Yield (units gone, error at the outputs) of a group that is pruned alone."""
-        order = ranking(values)
-        widths = dict.fromkeys(max(round(len(values) * part), 1) for part in self.parts)
-        telling = [width for width in widths if values[order[width:]].sum() > LEAST]
-        for width, changed in zip(telling, self._pruned(group, order, telling), strict=True):
-            if changed:
-                yield len(values) - width, relative_error(before, running.outputs(changed))
+    def _factor(self, group: str, values: FloatArray, running: Reruns, before: Outputs) -> float | None:
+        """Return the error at the outputs over the sum of the scores of units gone, of a group pruned alone."""
+        order, width = ranking(values), max(round(len(values) * self.part), 1)
+        own = float(values[order[width:]].sum())
+        changed = self._pruned(group, order[:width]) if own > LEAST else {}
+        return relative_error(before, running.outputs(changed)) / own if changed else None
 
-    def _pruned(self, group: str, order: IntArray, widths: Sequence[int]) -> list[dict[str, Array]]:
-        """Return what the model stores when one group alone is pruned to each width and its consumers are fitted."""
+    def _pruned(self, group: str, kept: IntArray) -> dict[str, Array]:
+        """Return what the model stores when one group alone is pruned to some units and its consumers are fitted."""
         sizes = {g.id: g.size for g in self.groups.groups}
-        levels = []
-        for width in widths:
-            plan = Plan({group: tuple(sorted(order[:width].tolist()))}, sizes, self.groups.fingerprint)
-            levels.append(list(cuts_of(self.graph, self.groups, kept_by(self.groups, plan), self._consumers)))
-        return fitted(levels, self.graph, self.moments_of, self.ridge)
+        plan = Plan({group: tuple(sorted(kept.tolist()))}, sizes, self.groups.fingerprint)
+        cuts = list(cuts_of(self.graph, self.groups, kept_by(self.groups, plan), self._consumers))
+        return fitted(cuts, self.graph, self.moments_of, self.ridge)
 
     @cached_property
     def _consumers(self) -> tuple[Consumer, ...]:
@@ -108,28 +105,6 @@ def compared(graph: Graph) -> list[str]:
 
 def _is_floating(graph: Graph, name: str) -> bool:
     return graph.tensors[name].dtype.startswith("float")
-
-
-def along(scores: FloatArray, seen: Sequence[tuple[int, float]], usual: float) -> FloatArray:
-    """Return scores in the same order whose sums are the errors seen, stretch by stretch, and never fall.
-
-    ``scores`` has shape (units,), ``seen`` are (units gone, error), more and more units. No stretch is scaled by less
-    than the one before: relative errors level off towards one, and a group that is broken already would seem cheap to
-    empty. Beyond the last the scores grow as in the last stretch, or as in all, whatever is more. Without any, all are
-    multiplied by ``usual``.
-    """
-    order = ranking(scores)[::-1]
-    own, factors = np.cumsum(scores[order]), np.full(len(scores), usual)
-    start, reached = 0, 0.0
-    for gone, error in seen:
-        stretch = own[gone - 1] - (own[start - 1] if start else 0.0)
-        if stretch > 0:
-            least = factors[start - 1] if start else usual * 1e-6
-            factors[start:gone] = max((max(error, reached) - reached) / stretch, least)
-        start, reached = gone, max(error, reached)
-    if start:
-        factors[start:] = max(factors[start - 1], reached / max(own[start - 1], LEAST))
-    return as_scores(Removal(order, scores[order] * factors))
 
 
 def relative_error(before: Sequence[Sequence[Array]], after: Sequence[Sequence[Array]]) -> float:

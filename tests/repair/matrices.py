@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from graphprune.repair.layer import Layer, Targets
+from graphprune.repair.nested import Nested
 from graphprune.scores import FloatArray
 
 
@@ -44,3 +47,18 @@ def elsewhere(layer: Layer, weights: FloatArray, shift: FloatArray) -> float:
     """Return E|y - W' x - shift|^2 on a layer's own rows, for weights and a shift that were fitted on others."""
     mean = np.square(layer.shift(weights) - shift).sum() if layer.centred else 0.0
     return layer.error(weights) + float(mean)
+
+
+def fits(made: Nested, counts: Sequence[int]) -> Iterator[FloatArray]:
+    """The layer's weights once so many units are gone, columns in their own places."""
+    own = made.in_order(made.layer.weights)
+    for change in made.changes(own, counts):
+        yield made.in_place(own + change)
+
+
+def solved(layer: Layer, gone: NDArray[np.integer], ridge: float) -> FloatArray:
+    """The weights that miss least under the damped moments of all columns."""
+    damped, left = layer.damped(ridge), ~np.isin(layer.unit, gone)
+    made = np.zeros_like(layer.weights)
+    made[:, left] = np.linalg.solve(damped[np.ix_(left, left)], (layer.weights @ damped)[:, left].T).T
+    return made

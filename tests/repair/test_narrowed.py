@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from graphprune.passes import Obs
-from matrices import system
+from matrices import fits, system
 from onnx_models import Net
 
 import graphprune as gp
@@ -83,7 +83,7 @@ def test_the_order_is_nearly_as_good(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (rough != exact).any()
 
     def missed(order: FloatArray) -> float:
-        (made,) = Nested(layer, order, 0.01).fits([20])
+        (made,) = fits(Nested(layer, order, 0.01), [20])
         return layer.error(made)
 
     assert missed(exact) <= missed(rough) * (1 + 1e-9)

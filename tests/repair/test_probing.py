@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
 import pytest
 from graphprune.passes import Obs
 from matrices import elsewhere
@@ -12,8 +13,10 @@ from onnx_models import Net
 from graphprune.coupling import couple
 from graphprune.frontends.onnx.trace import trace
 from graphprune.repair.layer import Layer, Targets
-from graphprune.repair.probing import along, compared, relative_error
+from graphprune.repair.probing import Probe, compared, relative_error
 from graphprune.repair.ridges import STEPS, best_ridge
+from graphprune.repair.samples import opened
+from graphprune.statistics import collect
 
 
 def removed(scores: np.ndarray, count: int) -> float:
@@ -21,27 +24,53 @@ def removed(scores: np.ndarray, count: int) -> float:
     return float(np.sort(scores)[:count].sum())
 
 
-def test_sums_are_the_errors_seen_where_these_rise() -> None:
-    scores = np.random.default_rng(0).permutation(np.arange(1.0, 13.0))
-    made = along(scores, [(4, 0.02), (8, 0.5)], 1.0)
-    assert (np.argsort(made) == np.argsort(scores)).all()
-    assert removed(made, 4) == pytest.approx(0.02)
-    assert removed(made, 8) == pytest.approx(0.5)
-    # Beyond, as in the last stretch: 5 + 6 + 7 + 8 were worth 0.48.
-    assert removed(made, 12) == pytest.approx(0.5 + (9 + 10 + 11 + 12) * 0.48 / 26)
+def branches() -> tuple[onnx.ModelProto, np.ndarray]:
+    """Two branches that are added up, the second one a hundredth of the first; and samples."""
+    net = Net(seed=3)
+    x = net.input("n", 12, name="x")
+    first, second = (net.op("Relu", net.gemm(x, 12, 16, name)) for name in ("a", "b"))
+    small = net.op("Mul", net.gemm(second, 16, 6, "b.out"), net.stored(np.float32(0.01), "little"))
+    model = net.model(net.op("Add", net.gemm(first, 16, 6, "a.out"), small))
+    return model, np.random.default_rng(1).standard_normal((600, 12)).astype(np.float32)
 
 
-@pytest.mark.parametrize("later", [0.1, 0.4])
-def test_errors_that_fall_or_level_off_make_nothing_cheaper(later: float) -> None:
-    scores = np.arange(1.0, 9.0)
-    made = along(scores, [(2, 0.3), (4, later)], 1.0)
-    assert made == pytest.approx(scores * 0.3 / 3)
+def test_sums_are_the_errors_seen_at_the_outputs() -> None:
+    """Each group alone, without the units that go and with its consumer fitted, computed anew in float64."""
+    model, x = branches()
+    graph = trace(model)
+    groups = couple(graph)
+    samples = opened(graph, {"x": x}, None, len(x), 0)[0]
+    moments = collect(graph, groups, samples)
+    scores = {g.id: np.random.default_rng(k).random(g.size) + 0.5 for k, g in enumerate(groups.groups)}
+    made = Probe(graph, groups, moments.of, samples, 1e-9, 0.375).scaled(scores)
+    stored = {t.name: onnx.numpy_helper.to_array(t).astype(np.float64) for t in model.graph.initializer}
+    bias = {name: stored[f"{name}.bias"] for name in ("a", "b", "a.out", "b.out")}
+    h = {name: np.maximum(x @ stored[f"{name}.weight"].T + bias[name], 0) for name in ("a", "b")}
+    y = {n: h[n] @ stored[f"{n}.out.weight"].T + bias[f"{n}.out"] for n in ("a", "b")}
+    whole = y["a"] + 0.01 * y["b"]
+    spread = np.square(whole - whole.mean(axis=0)).sum()
+    for group, values in scores.items():
+        name = "a" if any(m.tensor.startswith("a.") for m in groups[group].members) else "b"
+        left = np.sort(np.argsort(-values, kind="stable")[:6])
+        seen = np.hstack([h[name][:, left], np.ones((len(x), 1))])
+        missed = y[name] - seen @ np.linalg.lstsq(seen, y[name], rcond=None)[0]
+        error = np.square(missed * (1.0 if name == "a" else 0.01)).sum() / spread
+        assert (np.argsort(made[group]) == np.argsort(values)).all()
+        assert removed(made[group], 10) == pytest.approx(error, rel=1e-3)
 
 
-def test_without_errors_scores_are_scaled_as_usual() -> None:
-    scores = np.arange(1.0, 9.0)
-    assert along(scores, [], 0.25) == pytest.approx(scores * 0.25)
-    assert (along(np.zeros(5), [], 2.0) == 0).all()
+def test_what_cannot_be_told_from_zero_is_scaled_as_others_are() -> None:
+    model, x = branches()
+    graph = trace(model)
+    groups = couple(graph)
+    samples = opened(graph, {"x": x}, None, len(x), 0)[0]
+    first, second = (g.id for g in groups.groups)
+    scores = {first: np.arange(1.0, 17.0), second: np.zeros(16)}
+    made = Probe(graph, groups, collect(graph, groups, samples).of, samples, 0.01, 0.375).scaled(scores)
+    assert (made[second] == 0).all()
+    scores[second] = np.where(np.arange(16) < 12, 0.0, 1.0)  # those that go are worth nothing
+    made = Probe(graph, groups, collect(graph, groups, samples).of, samples, 0.01, 0.375).scaled(scores)
+    assert made[second][12:] == pytest.approx(made[first][0])
 
 
 def test_a_wide_layer_of_few_samples_costs_what_other_samples_show() -> None:
