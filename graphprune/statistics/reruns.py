@@ -23,7 +23,7 @@ from .running import Fetch, network, opened
 if TYPE_CHECKING:
     from ..data import Samples
 
-SEGMENTS = 48
+SEGMENTS = 24
 """Parts of about equal work that a model is cut into."""
 Outputs = list[list[Array]]
 """Tensors, each batch by batch."""
