@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import UsageError
+from ..errors import OutputError, UsageError, reason_of
 from ..graph import Array
 from ..scores import FloatArray
 from .consumer import Consumer
@@ -37,11 +37,23 @@ class Store:
         self._end = 0
 
     def put(self, key: Hashable, values: Array, *, copy: bool = False) -> None:
-        """Keep an array under a key that is free: itself, or with ``copy`` what it holds now."""
+        """Keep an array under a key that is free: itself, or with ``copy`` what it holds now.
+
+        Raises OutputError where the file cannot be written.
+        """
         if self.held + values.nbytes <= self.room or values.dtype.hasobject or not values.nbytes:
             self._arrays[key] = self._copied(values) if copy else values
             self.held += values.nbytes
             return
+        try:
+            self._places[key] = self._written(values), values.dtype, values.shape
+        except OSError as error:
+            words = f"what layers give cannot be kept in the folder for temporary files: {reason_of(error)}"
+            hint = "free some space there, name another folder in TMPDIR, or give fewer --samples"
+            raise OutputError("temporary-files", words, where=tempfile.tempdir or "TMPDIR", hint=hint) from error
+
+    def _written(self, values: Array) -> int:
+        """Write an array where the file has room, and return where that is."""
         if self._file is None:
             self._file = tempfile.TemporaryFile(prefix="graphprune-", buffering=0)  # noqa: SIM115
             weakref.finalize(self, self._file.close)
@@ -53,7 +65,7 @@ class Store:
         left = memoryview(raw)
         while left:
             left = left[self._file.write(left) :]
-        self._places[key] = at, values.dtype, values.shape
+        return at
 
     def get(self, key: Hashable) -> Array:
         """Return what is kept under a key."""

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import tempfile
+
 import numpy as np
 import pytest
 from onnx import helper
 from statistics_nets import residual, traced
 
+from graphprune.errors import OutputError
 from graphprune.graph import Array
 from graphprune.runtime import session
 from graphprune.statistics.buffers import Buffers
@@ -75,3 +79,20 @@ def test_room_of_the_file_is_used_again() -> None:
             store.drop(number - 2)
     assert store._end == 3 * 4000
     assert store.get(49)[0] == 49
+
+
+def test_a_full_folder_for_temporary_files_is_told_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full:
+        def seek(self, at: int) -> None: ...
+
+        def close(self) -> None: ...
+
+        def write(self, data: memoryview) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda **named: Full())
+    store = Store(0)
+    with pytest.raises(OutputError, match="folder for temporary files: No space left") as caught:
+        store.put("a", np.ones(3, np.float32))
+    assert "TMPDIR" in str(caught.value.hint)
+    assert "a" not in store
