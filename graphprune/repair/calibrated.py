@@ -121,9 +121,9 @@ class Calibrated:
 
     def prepare(self, graph: Graph, groups: Groups, recouple: Callable[[Graph], Groups]) -> Prepared:
         """Return the scores, and what changes the consumers' weights once the widths are known."""
-        repaired = self.update == "auto" and self.data is not None
-        scores, moments, before = self._measured(graph, groups, keep=repaired)
-        if self.update == "none" or repaired:
+        left = self.update == "none" or (self.update == "auto" and self.data is not None)
+        scores, moments, before = self._measured(graph, groups, keep=left and self.data is not None)
+        if left:
             return Prepared(graph, groups, scores, before=before)
         return Prepared(graph, groups, scores, partial(self._updated, graph, groups, recouple, moments.of))
 

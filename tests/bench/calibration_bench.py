@@ -1,12 +1,13 @@
-"""What scores and repair by the default method cost beside the bare inference of the same samples, in one run, by part.
+"""What scores and repair cost beside the bare inference of the same samples, in one run, by part.
 
-    python tests/bench/calibration_bench.py [resnet50|encoder|FILE.onnx ...] [--samples 256] [--budget 0.5] [--parts]
+    python tests/bench/calibration_bench.py [resnet50|encoder|FILE.onnx ...] [--samples 256] [--budget 0.5]
+        [--method obs] [--parts]
 
 ``resnet50`` is that network at 224 x 224, ``encoder`` one of the size of BERT base at 128 tokens, both with random
-weights (``statistics_bench``). The model is scored by ``obs`` on the samples, solved for the budget, rewritten, and
-repaired by least squares on the same samples, as ``graphprune model.onnx --data`` does. Times are of the processor,
-all threads together: what other programs do does not count. A ratio is to the time that a bare onnxruntime session
-takes for the samples, by batches of 8, measured before and after. Give ``taskset -c 0`` for one thread.
+weights (``statistics_bench``). The model is scored on the samples, by ``obs`` or another method, solved for the budget,
+rewritten, and repaired by least squares on the same samples, as ``graphprune model.onnx --data`` does. Times are of the
+processor, all threads together: what other programs do does not count. A ratio is to the time that a bare onnxruntime
+session takes for the samples, by batches of 8, measured before and after. Give ``taskset -c 0`` for one thread.
 """
 
 from __future__ import annotations
@@ -130,17 +131,17 @@ def samples_of(model: onnx.ModelProto, shape: tuple[int, ...] | None, count: int
     return dict(made.take(np.arange(count)).inputs)
 
 
-def measure(name: str, count: int, budget: float, *, by_part: bool) -> None:
+def measure(name: str, count: int, budget: float, method: str, *, by_part: bool) -> None:
     """Print the table of one model."""
     make, shape = MODELS.get(name, (lambda: onnx.load(name), None))
     model = make()
     holdout = 0.2
     feeds = samples_of(model, shape, round(count / (1 - holdout)))
     mine = {key: values[:count] for key, values in feeds.items()}
-    print(f"{name}, {count} samples, {budget:.0%} of the MACs", flush=True)
+    print(f"{name}, {method}, {count} samples, {budget:.0%} of the MACs", flush=True)
     before, parts = infer(model, mine), Parts()
     watch_all(parts)
-    settings = Settings.of(budget=budget, method="obs", data=feeds, holdout=holdout, samples=count)
+    settings = Settings.of(budget=budget, method=method, data=feeds, holdout=holdout, samples=count)
     with parts.of("trace and couple"):
         opened = open_model(read(model), settings)
     with parts.of("scores"):
@@ -191,12 +192,13 @@ def main() -> None:
     parser.add_argument("models", nargs="*", default=list(MODELS), help="names, or files")
     parser.add_argument("--samples", type=int, default=256)
     parser.add_argument("--budget", type=float, default=0.5)
+    parser.add_argument("--method", default="obs")
     parser.add_argument("--parts", action="store_true", help="tell what each stage spends its time on")
     given = parser.parse_args()
     for name in given.models:
         if name not in MODELS and not Path(name).is_file():
             parser.error(f"there is no model {name!r}")
-        measure(name, given.samples, given.budget, by_part=given.parts)
+        measure(name, given.samples, given.budget, given.method, by_part=given.parts)
 
 
 if __name__ == "__main__":

@@ -91,6 +91,21 @@ def test_what_only_running_shows(tmp_path: Path) -> None:
     assert code_of(model, tmp_path) in ("model-invalid", "model-does-not-run")
 
 
+def test_what_the_model_is_not_to_blame_for(tmp_path: Path) -> None:
+    """It does not run at 1 x 1, which its free sizes would allow; and no model makes a disk full."""
+    net = Net()
+    pooled = net.op("MaxPool", net.conv(net.input("n", 3, "h", "w"), 3, 8), kernel_shape=[7, 7])
+    model = net.model(net.op("Flatten", pooled))
+    with pytest.raises(ZeroDivisionError), Runnable(model, "model"):
+        raise ZeroDivisionError
+    broken = small()
+    node(broken, "last").op_type = "Unheard"
+    with pytest.raises(OSError, match="No space"), Runnable(broken, "model"):
+        raise OSError(28, "No space left on device")
+    with pytest.raises(ModelError, match="Unheard"), Runnable(broken, "model"):
+        raise ZeroDivisionError
+
+
 def test_too_little_memory() -> None:
     with pytest.raises(ModelError) as caught, Runnable(small(), "model"):
         raise MemoryError("1 TiB")

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from graphprune.passes import Obs
+from graphprune.passes import Obs, Wanda
 from onnx_models import Net
 
 import graphprune as gp
@@ -27,13 +27,13 @@ def residual(seed: int = 0) -> Any:
     return net.model(net.gemm(net.op("Relu", x), 24, 5, "out"))
 
 
-@pytest.fixture
-def prepared() -> tuple[Any, ...]:
+@pytest.fixture(params=[Obs, Wanda])
+def prepared(request: pytest.FixtureRequest) -> tuple[Any, ...]:
     model = residual()
     graph = gp.trace(model)
     groups = gp.couple(graph)
     x = np.random.default_rng(1).standard_normal((90, 12)).astype(np.float32)
-    scored = Obs(data={"x": x}, samples=80).prepare(graph, groups, gp.couple)
+    scored = request.param(data={"x": x}, samples=80).prepare(graph, groups, gp.couple)
     plan = gp.solve(groups, scored.scores, gp.Budget(macs=0.5))
     samples = open_samples({"x": x}, specs_of_model(model)).first(80)
     return graph, groups, plan, samples, scored.before

@@ -35,8 +35,10 @@ class Runnable:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
     ) -> None:
-        """Ask onnxruntime, unless the work succeeded or was interrupted."""
+        """Ask onnxruntime, unless the work succeeded, was interrupted, or failed by what is no fault of the model."""
         if (kind is None and not self.always) or (kind is not None and not issubclass(kind, Exception)):
+            return
+        if isinstance(error, OSError):  # a full disk, say
             return
         if isinstance(error, MemoryError):
             hint = "give smaller sizes with --input-shape, if they can change"
@@ -53,6 +55,7 @@ def objection(model: ModelProto, *, run: bool = False) -> str | None:
     """Return what onnxruntime says against a model, None if nothing; ``run`` also runs it, on random inputs.
 
     The copy without weights costs a few per cent of the real session. What it objects to is asked of the model itself.
+    A model of free sizes is not run: it need not run at any that are made up.
     """
     from ...runtime import RUNTIME_ERRORS, session
 
@@ -67,10 +70,12 @@ def objection(model: ModelProto, *, run: bool = False) -> str | None:
 
 
 def _failure(model: ModelProto) -> str | None:
-    """Return what onnxruntime says when it runs the model at its smallest sizes, None if it does run."""
+    """Return what onnxruntime says when it runs the model at its own sizes, None if it does run or has none."""
     from ...runtime import RUNTIME_ERRORS, feeds, session
 
-    sizes = {i.name: [max(d.dim_value, 1) for d in i.type.tensor_type.shape.dim] for i in model.graph.input}
+    sizes = {i.name: [d.dim_value for d in i.type.tensor_type.shape.dim] for i in model.graph.input}
+    if not all(min(dims, default=1) for dims in sizes.values()):
+        return None
     try:
         session(model, optimise=False).run(None, feeds(model, sizes, 0))
     except RUNTIME_ERRORS as error:
