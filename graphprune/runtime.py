@@ -210,8 +210,10 @@ def _options(optimise: bool, frugal: bool, *, exact_bytes: bool) -> Any:
     options.add_session_config_entry("session.x64quantprecision", "1" if exact_bytes else "0")
     # By default, data is quantised on the way into products that onnxruntime fuses with a dequantisation in blocks.
     options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "1")
+    # A plan of the memory is one more piece of it for every size of batch, all of its pages new.
+    options.enable_mem_pattern = False
     if frugal:  # memory goes back to the system as soon as a tensor is not needed any more
-        options.enable_cpu_mem_arena = options.enable_mem_pattern = False
+        options.enable_cpu_mem_arena = False
         # Nodes run in the order of the file then: by default, whatever needs only weights would run first.
         options.execution_order = onnxruntime.ExecutionOrder.PRIORITY_BASED
     if not optimise:

@@ -39,7 +39,7 @@ class Halves:
 
         What layers put out is kept in ``before``, of all samples that are meant there: ``data`` are the first of them.
         """
-        from ..statistics.collect import collect, targets_of
+        from ..statistics.collect import collect_shards, targets_of
         from ..statistics.consumers import consumers_of
         from ..statistics.settings import Settings
 
@@ -52,10 +52,9 @@ class Halves:
         kept: dict[str, Any] = {}
         if before is not None:
             kept = {"targets": before.targets, "skips": before.skips, "target_rows": before.rows}
-        made = tuple(
-            _compact(collect(graph, groups, data, settings, consumers=consumers, shard=(k, parts), **kept))
-            for k in range(parts)
-        )
+        shards = [(k, parts) for k in range(parts)]
+        found = collect_shards(graph, groups, data, settings, shards, consumers=consumers, **kept)
+        made = tuple(map(_compact, found))
         if before is not None and len(before.samples) > len(data):
             wanted = [c for c in consumers if c.node in before.nodes]
             targets_of(wanted, before.samples, before.settings, before.skips, first=len(data), into=before.targets)

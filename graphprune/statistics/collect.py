@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from .blocks import blocks_of, in_blocks, within_memory
 from .consumer import Consumer
 from .consumers import consumers_of
 from .gram import Accumulator
-from .running import Feeds, batches, names_of, network
+from .running import Feeds, Fetch, batches, names_of, network
 from .settings import Settings
 from .skips import Skips, read_skip
 from .statistics import Origin, Statistics, fingerprint
@@ -52,23 +52,43 @@ def collect(
     grows with the number of samples. Raises UsageError for data that does not fit, holds NaN, or tells
     nothing, ModelError for a model that does not run on it or makes values that are not finite.
     """
+    (found,) = collect_shards(
+        graph, groups, data, settings, (shard,), consumers=consumers, preprocess=preprocess, targets=targets,
+        skips=skips, target_rows=target_rows,
+    )  # fmt: skip
+    return found
+
+
+def collect_shards(
+    graph: Graph, groups: Groups, data: Any, settings: Settings | None, shards: Sequence[tuple[int, int]], *,
+    consumers: Sequence[Consumer] | None = None, preprocess: Any = None, targets: bool | Targets = False,
+    skips: Skips | None = None, target_rows: int | None = None,
+) -> Iterator[Statistics]:  # fmt: skip
+    """Yield what ``collect`` returns for each shard, one after the other: the model is opened once for all."""
     looked_at = tuple(consumers_of(graph, groups) if consumers is None else consumers)
     settings = within_memory(settings or Settings(), looked_at)
     running = network(graph, settings.provider, settings.device)
     samples, notes = opened_samples(data, running.specs, preprocess)
     kept = Targets(Store(settings.room)) if targets is True else targets or None
-    passing = _Pass(looked_at, settings, len(samples), kept, skips, target_rows)
-    parts = shares(samples, settings, shard, _bytes_a_sample(graph, passing.names))
-    fetch = running.fetching(passing.names, reuse=True)
-    for first, last, size in parts if looked_at else ():
-        for start, feeds, count in batches(samples, size, first, last):
-            passing.add(fetch(feeds), start, count)
-        passing.flush()
-    origin = origin_of(samples, parts)
+    fetch: Fetch | None = None
+    for shard in shards:
+        passing = _Pass(looked_at, settings, len(samples), kept, skips, target_rows)
+        parts = shares(samples, settings, shard, _bytes_a_sample(graph, passing.names))
+        fetch = fetch or running.fetching(passing.names, reuse=True)
+        for first, last, size in parts if looked_at else ():
+            for start, feeds, count in batches(samples, size, first, last):
+                passing.add(fetch(feeds), start, count)
+            passing.flush()
+        remarks = (*samples.notes, *notes, *in_blocks(looked_at, settings))
+        yield _found(graph, passing, settings, origin_of(samples, parts), remarks)
+
+
+def _found(graph: Graph, passing: _Pass, settings: Settings, origin: Origin, notes: tuple[str, ...]) -> Statistics:
+    """Return what a pass added up."""
+    sizes = {n: tuple(graph.shape(n)) for n in graph.inputs if graph.tensors[n].shape is not None}
     found = Statistics(
-        passing.finish(), fingerprint(graph), origin, settings.kind, settings.rows, settings.seed,
-        (*samples.notes, *notes, *in_blocks(looked_at, settings)),
-        {n: tuple(graph.shape(n)) for n in graph.inputs if graph.tensors[n].shape is not None}, passing.targets,
+        passing.finish(), fingerprint(graph), origin, settings.kind, settings.rows, settings.seed, notes, sizes,
+        passing.targets,
     )  # fmt: skip
     return found.checked() if found.complete else found
 

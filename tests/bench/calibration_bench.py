@@ -25,6 +25,7 @@ import numpy as np
 import onnx
 from statistics_bench import BATCH, MODELS
 
+from graphprune.cli import keep_freed_memory
 from graphprune.pipeline import fitting
 from graphprune.pipeline.calibration import measured
 from graphprune.pipeline.opening import open_model, read
@@ -195,6 +196,7 @@ def main() -> None:
     parser.add_argument("--method", default="obs")
     parser.add_argument("--parts", action="store_true", help="tell what each stage spends its time on")
     given = parser.parse_args()
+    keep_freed_memory()  # as the command does
     for name in given.models:
         if name not in MODELS and not Path(name).is_file():
             parser.error(f"there is no model {name!r}")

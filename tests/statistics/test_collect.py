@@ -17,7 +17,8 @@ from statistics_nets import KINDS, residual, traced
 import graphprune as gp
 from graphprune.errors import ModelError, UsageError
 from graphprune.runtime import session
-from graphprune.statistics import Moments, Settings, Statistics, collect
+from graphprune.statistics import Moments, Settings, Statistics, collect, running
+from graphprune.statistics.collect import collect_shards
 from graphprune.verification.watching import with_outputs
 
 
@@ -72,6 +73,22 @@ def test_shards_add_up_to_the_whole(parts: int) -> None:
     same(total, whole, 1e-12)
     with pytest.raises(UsageError, match="counted twice"):
         _ = each[0] + total
+
+
+def test_shards_one_after_the_other_open_the_model_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, shape = residual()
+    graph, groups, _ = traced(model)
+    x = samples(30, *shape)
+    apart = [collect(graph, groups, {"x": x}, shard=(k, 3)) for k in range(3)]
+    opened: list[Any] = []
+    inner = running.opened
+    monkeypatch.setattr(running, "opened", lambda *given: opened.append(given) or inner(*given))
+    for own, other in zip(
+        collect_shards(graph, groups, {"x": x}, None, [(k, 3) for k in range(3)]), apart, strict=True
+    ):
+        same(own, other, 1e-12)
+        assert own.origin == other.origin
+    assert len(opened) == 1
 
 
 def test_more_shards_than_samples_leave_some_empty() -> None:
