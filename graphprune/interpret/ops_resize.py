@@ -29,7 +29,7 @@ class Rule:
     outside: float
 
 
-@register("Resize", since=11, host=["scales", "sizes", "roi"], fixed=["roi", "scales"])
+@register("Resize", since=11, host=["scales", "sizes", "roi"])
 def resize(
     x: Tensor, roi: Any = None, scales: Any = None, sizes: Any = None, *,
     mode: str = "nearest", coordinate_transformation_mode: str = "half_pixel", nearest_mode: str = "round_prefer_floor",
@@ -63,13 +63,13 @@ def _scales_of(before: list[int], sizes: list[int], policy: str) -> tuple[list[f
     return [scale] * len(scales), [int(n * scale + 0.5) for n in before]
 
 
-@register("Resize", host=["scales"], fixed=["scales"])
+@register("Resize", host=["scales"])
 def resize_10(x: Tensor, scales: Any, *, mode: str = "nearest") -> Tensor:
     """Resize by scales as opset 10 does."""
     return resize(x, None, scales, mode=mode, coordinate_transformation_mode="asymmetric", nearest_mode="floor")
 
 
-@register("Upsample", host=["scales"], fixed=["scales"])
+@register("Upsample", host=["scales"])
 def upsample(x: Tensor, scales: Any = None, *, mode: str = "nearest") -> Tensor:
     """Enlarge by scales: an input, or an attribute before opset 9."""
     return resize_10(x, scales, mode=mode)

@@ -73,7 +73,7 @@ def register(
 
     ``since`` is the first opset of the meaning implemented. ``several``: the function returns a tuple, one entry an
     output. ``host`` names the arguments wanted as Python numbers or lists of them (shapes, axes), ``either`` those that
-    may be such or tensors, ``fixed`` those whose stored constants are not weights (bounds, running statistics).
+    may be such or tensors, ``fixed`` more whose stored constants are not weights (bounds, running statistics).
     ``updated`` names those that a module changes while training: a tensor that several nodes store as one becomes one
     each. ``carried`` and ``makes`` are for quantised tensors, see ops_quantize. Registering an operator again replaces
     it.
@@ -107,7 +107,7 @@ def _operator(
     host, either, fixed, carried, updated = (frozenset(inputs.index(n) for n in names) for names in named)
     made = inputs.index(makes) if isinstance(makes, str) else makes
     keywords = frozenset(_parameters(function))
-    return Operator(function, since, several, host, either, fixed, carried, updated, keywords, made)
+    return Operator(function, since, several, host, either, fixed | host, carried, updated, keywords, made)
 
 
 def _parameters(function: Implementation) -> Iterable[str]:

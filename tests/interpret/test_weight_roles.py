@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
+import pytest
 import torch
 from against_onnxruntime import assert_same, grads
 from fuzzing_models import PLAIN, in_ci, nightly, random_models
@@ -87,6 +88,19 @@ def test_what_no_output_depends_on_is_not_trained() -> None:
     parameters, buffers = kinds(net.model(net.linear(x, 4, 4, name="used")))
     assert parameters == {"used.weight", "used.bias"}
     assert buffers == {"idle.weight", "idle.bias"}
+
+
+@pytest.mark.parametrize("behind", [False, True])
+def test_numbers_that_operators_read_are_never_parameters(behind: bool) -> None:
+    """They are no tensors by the time torch computes, so no gradient would reach them."""
+    net = Net()
+    value, scales = net.constant(np.float32(0.5), "value"), net.constant(np.float32([1, 1, 2, 2]), "scales")
+    if behind:
+        value, scales = net.op("Identity", value), net.op("Identity", scales)
+    padded = net.op("Pad", net.conv(net.input(1, 3, 4, 4), 3, 2), net.ints(0, 0, 1, 1, 0, 0, 1, 1), value)
+    model = net.model(net.op("Resize", padded, "", scales, mode="nearest"))
+    check(model)
+    assert not kinds(model)[0] & {"value", "scales"}
 
 
 def test_integers_are_never_parameters() -> None:
