@@ -19,7 +19,7 @@ from .errors import UsageError
 from .families import RULES, opaque
 from .families.facts import Dim, Dims, Facts
 from .graph import Graph, Node
-from .groups import Frozen, Group, Groups, IntArray, Kind, Member, Role
+from .groups import FOLDABLE, Frozen, Group, Groups, IntArray, Kind, Member, Role
 from .kinds import Kinds, check_kinds, freeze_others, wanted_kinds
 from .layout import Layout, kept_by
 from .plan import Plan
@@ -35,6 +35,8 @@ ARGUMENT = "argument of a node"
 MIXED_SIZES = "its size is added to, or rounded with, one that follows the model's input"
 UNMADE = "stored in a sparse form"
 SHARED = "several nodes share it, each picks what it needs"
+COMPUTING = ("norm", "reduce")
+"""Families by which a model may standardise its weights as it runs (Brock et al. 2021, arXiv 2101.08692)."""
 ENDS = ("input of the model", "output of the model")
 
 
@@ -440,6 +442,7 @@ def _frozen(graph: Graph, layout: Layout) -> Iterator[Frozen]:
     """Yield for every parameter axis the indices that stay, with the commonest reason."""
     facts = layout.facts
     seen: set[tuple[str, int]] = set()
+    fed: set[str] | None = None
     for name, dims, _ in parameter_dims(graph, facts):
         for axis, dim in enumerate(dims):
             if facts.size[facts.find(dim)] <= 1 or (name, axis) in seen:
@@ -452,5 +455,19 @@ def _frozen(graph: Graph, layout: Layout) -> Iterator[Frozen]:
             node = graph.nodes[remark.node] if remark.node >= 0 else None
             # Arguments, and the axes of a kernel itself, are nothing anyone would remove.
             kernel = remark.reason.startswith("spatial axis") and node is not None and name in node.inputs
-            if remark.reason != ARGUMENT and not kernel:
-                yield Frozen(name, axis, remark.reason, count, node.name if node is not None else "")
+            if remark.reason == ARGUMENT or kernel:
+                continue
+            reason = remark.reason
+            if node is not None and node.family in COMPUTING:
+                fed = _fed(graph) if fed is None else fed
+                reason += "" if fed.intersection(node.outputs) else FOLDABLE
+            yield Frozen(name, axis, reason, count, node.name if node is not None else "")
+
+
+def _fed(graph: Graph) -> set[str]:
+    """Return the tensors that depend on the model's inputs."""
+    found = set(graph.inputs)
+    for node in graph.nodes:
+        if not found.isdisjoint(node.inputs):
+            found.update(node.outputs)
+    return found

@@ -54,6 +54,10 @@ class Group:
     can_vanish: bool = False
 
 
+FOLDABLE = ", of weights that it makes of stored ones: fold these first, say with onnxsim"
+"""How the reason of a frozen axis ends where a model that keeps the results of its constants has no such reason."""
+
+
 @dataclass(frozen=True)
 class Frozen:
     """``count`` indices of an axis of a parameter that may not be removed, the reason, and the node that gave it."""

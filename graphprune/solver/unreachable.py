@@ -8,7 +8,7 @@ import numpy as np
 
 from ..cost import FloatArray, Metric
 from ..errors import BudgetError
-from ..groups import Groups
+from ..groups import FOLDABLE, Groups
 from .limits import firm
 from .rules import Rules
 
@@ -47,6 +47,8 @@ def _advice(groups: Groups, rules: Rules, enough: list[str]) -> str:
     """Say what makes a budget reachable; what is open already, or would change nothing, is left out."""
     all_of_it = any(limit.endswith("=1") for limit in enough)
     ways = [] if all_of_it else [f"a higher budget, such as {','.join(enough)}"]
+    if any(frozen.reason.endswith(FOLDABLE) for frozen in groups.frozen):
+        ways.append("the model with its constants folded, say by onnxsim: it makes weights of stored ones as it runs")
     if rules.min_width > 1:
         ways.append("a smaller --min-width")
     if isinstance(rules.multiple, int) and rules.multiple > 1:

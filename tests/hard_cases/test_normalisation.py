@@ -11,9 +11,13 @@ from checks import check_equivalence, check_plan, coupled, make_plan
 from onnx_models import Net, attribute, initializer, node
 
 from graphprune.backends.onnx.rewrite import rewrite
+from graphprune.budget import Budget
 from graphprune.count import count
+from graphprune.errors import BudgetError
 from graphprune.frontends.onnx.trace import trace
 from graphprune.runtime import session
+from graphprune.scores import Scores
+from graphprune.solver.solve import solve
 from graphprune.verification.verify import verify
 
 
@@ -109,6 +113,46 @@ def test_a_norm_over_other_axes_is_exact() -> None:
     case = check_equivalence(net.model(net.conv(y, 6, 2, name="head")))
     for name in ("in.scale", "in.bias", "bn.gamma", "bn.var", "head.weight"):
         assert case.groups_of(name, 1 if name == "head.weight" else 0) == {"stem"}
+
+
+@pytest.mark.parametrize(
+    ("axis", "scale", "bias", "exact"),
+    [
+        (2, (4,), (4, 4), True),
+        (2, (6, 1, 1), (1,), True),
+        (1, (6, 1, 1), (6, 4, 4), False),
+        (-1, (1, 6, 4, 1), (), True),
+    ],
+)
+def test_scales_of_a_norm_are_broadcast(axis: int, scale: tuple[int, ...], bias: tuple[int, ...], exact: bool) -> None:
+    """Along axes that it takes statistics over, and along others."""
+    net = Net()
+    x = net.conv(net.input(2, 3, 4, 4), 3, 6, name="stem")
+    stored = [net.stored(net.random(*scale), "scale"), *([net.stored(net.random(*bias), "bias")] if bias else [])]
+    y = net.op("LayerNormalization", x, *stored, axis=axis)
+    case = check_equivalence(net.model(net.conv(y, 6, 2, name="head")), prunable=exact)
+    assert case.groups_of("head.weight", 1) == ({"stem"} if exact else set())
+    for name, shape in (("scale", scale), ("bias", bias)):
+        for k, size in enumerate(shape):
+            assert case.groups_of(name, k) == ({"stem"} if exact and size == 6 else set())
+
+
+def standardised(net: Net, weight: np.ndarray, name: str) -> str:
+    """Weights with mean 0 for every output, as NFNets and BiT make them while they run (arXiv 2101.08692)."""
+    stored = net.stored(weight, name)
+    return net.op("Sub", stored, net.op("ReduceMean", stored, axes=[1, 2, 3]))
+
+
+def test_weights_that_are_made_of_stored_ones_freeze_with_advice() -> None:
+    net = Net(opset=17)
+    x = net.op("Relu", net.op("Conv", net.input(1, 3, 5, 5), standardised(net, net.random(8, 3, 3, 3), "a")))
+    model = net.model(net.op("Conv", x, standardised(net, net.random(4, 8, 3, 3), "b")))
+    case = coupled(model)
+    assert "say with onnxsim" in case.why_frozen("b", 1)
+    assert "onnxsim" not in case.why_frozen("b", 0)
+    with pytest.raises(BudgetError) as caught:
+        solve(case.groups, Scores({}, method="l2"), Budget(macs=0.1))
+    assert "constants folded, say by onnxsim" in caught.value.hint
 
 
 @pytest.mark.parametrize("opset", [18, 21])

@@ -9,7 +9,7 @@ import numpy as np
 
 from ...graph import Array
 from . import contrib, quantized, quantized_contrib
-from .context import Context, Operation
+from .context import Context, Operation, Shape
 from .recurrent import recurrent
 from .values import slice_of
 
@@ -113,10 +113,18 @@ def _group_norm(c: Context) -> Lowered:
 
 
 def _last_axes_norm(c: Context) -> Lowered:
-    rank = c.rank()
-    count = rank - c.attrs.get("axis", -1) % rank
-    names = " ".join(f"d{k}" for k in range(count))
-    return "norm", {"pattern": f"*b {names}, {names}, {names} -> *b {names}", "statistics": ("d",)}
+    """Statistics over the axes from ``axis`` on; scale and bias are broadcast, as operands of a sum."""
+    first = c.attrs.get("axis", -1) % c.rank()
+    words = [f"{'b' if k < first else 'd'}{k}" for k in range(c.rank())]
+    operands = [" ".join(_broadcast(words, c.shape(k) if c.has(k) else ())) for k in (1, 2)]
+    return "norm", {
+        "pattern": f"{' '.join(words)}, {', '.join(operands)} -> {' '.join(words)}", "statistics": ("d",)
+    }  # fmt: skip
+
+
+def _broadcast(words: list[str], shape: Shape) -> list[str]:
+    """Return the words of the last axes, as many as a shape has, 1 for what is stretched."""
+    return ["1" if size == 1 else word for word, size in zip(words[len(words) - len(shape) :], shape, strict=True)]
 
 
 def _axes_norm(c: Context) -> Lowered:
