@@ -47,8 +47,6 @@ def _advice(groups: Groups, rules: Rules, enough: list[str]) -> str:
     """Say what makes a budget reachable; what is open already, or would change nothing, is left out."""
     all_of_it = any(limit.endswith("=1") for limit in enough)
     ways = [] if all_of_it else [f"a higher budget, such as {','.join(enough)}"]
-    if any(frozen.reason.endswith(FOLDABLE) for frozen in groups.frozen):
-        ways.append("the model with its constants folded, say by onnxsim: it makes weights of stored ones as it runs")
     if rules.min_width > 1:
         ways.append("a smaller --min-width")
     if isinstance(rules.multiple, int) and rules.multiple > 1:
@@ -59,6 +57,8 @@ def _advice(groups: Groups, rules: Rules, enough: list[str]) -> str:
         ways.append("fewer --keep patterns")
     if groups.prune:
         ways.append("more kinds by --prune")
+    if any(frozen.reason.endswith(FOLDABLE) for frozen in groups.frozen):
+        ways.append("the model with its constants folded, say by onnxsim: it makes weights of stored ones as it runs")
     return "try " + ", or ".join(ways) if ways else "graphprune inspect MODEL says what is not pruned, and why"
 
 
