@@ -54,6 +54,8 @@ class Group:
     can_vanish: bool = False
 
 
+ARGUMENT = "argument of a node"
+"""The reason of axes of shapes, indices and the like."""
 FOLDABLE = ", of weights that it makes of stored ones: fold these first, say with onnxsim"
 """How the reason of a frozen axis ends where a model that keeps the results of its constants has no such reason."""
 

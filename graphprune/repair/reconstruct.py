@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..coupling import parameter_dims
 from ..errors import UsageError
 from ..folding import with_values
 from ..frontends.onnx.trace import OnnxSource
 from ..graph import Array, Graph
 from ..groups import Groups, IntArray
 from ..layout import Kept, kept_by
+from ..members import parameter_dims
 from ..statistics.fragments import Fragments
 from ..verification.noise import kept_part
 from .blocks import Block, Held, advance, blocks_of, forget, model_of

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..cost import METRICS, Metric
-from ..coupling import parameter_dims
 from ..layout import kept_by
+from ..members import parameter_dims
 from .report import Agreement, FrozenReport, GroupReport, Side
 
 if TYPE_CHECKING:

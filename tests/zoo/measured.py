@@ -22,12 +22,13 @@ import onnx
 from sizes import elsewhere, input_sizes
 
 from graphprune.budget import Budget
-from graphprune.coupling import couple, parameter_dims
+from graphprune.coupling import couple
 from graphprune.errors import BudgetError, GraphpruneError
 from graphprune.frontends.onnx.trace import trace
 from graphprune.graph import Graph
 from graphprune.groups import Groups
 from graphprune.layout import kept_by
+from graphprune.members import parameter_dims
 from graphprune.pipeline.fitting import Fitted, fit
 from graphprune.pipeline.opening import Opened, open_model, read
 from graphprune.pipeline.settings import Settings, silent

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
-from ...coupling import parameter_dims
 from ...graph import Graph
 from ...groups import Groups, IntArray
 from ...layout import Kept
+from ...members import parameter_dims
 
 Cut = Mapping[int, IntArray]
 """Axis → kept indices, ascending, for the axes that are cut."""

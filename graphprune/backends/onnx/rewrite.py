@@ -10,11 +10,12 @@ from __future__ import annotations
 import onnx
 from onnx import helper
 
-from ...coupling import couple, parameter_dims
+from ...coupling import couple
 from ...families.facts import Derived, Mend, Reselect, SizeAttribute, SizesInput
 from ...graph import Graph, Node
 from ...groups import Groups
 from ...layout import kept_by
+from ...members import parameter_dims
 from ...plan import Plan
 from ...uncollected import uncollected
 from .arguments import give_vector
