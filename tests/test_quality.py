@@ -192,6 +192,27 @@ def test_places_where_the_original_is_infinite_are_left_out() -> None:
     assert "no numbers" in warnings(lost)[0]
 
 
+def test_one_class_for_all_samples_tells_little() -> None:
+    """The answers differ, and what comes first does not."""
+    graph = gp.trace(mlp())
+    a, _ = answers(4)
+    column = int(a[0].argmax())
+    one, near = a.copy(), a.copy()
+    one[:, column] = a.max() + 1
+    near[:, column] = a.max() + 1.01
+    found = quality(graph, [([one[:9]], [near[:9]], None), ([one[9:]], [near[9:]], None)])
+    assert found.main is not None
+    assert (found.main.classes, found.main.top1, found.alike) == (1, 1.0, False)
+    assert "in one class" in warnings(found)[0]
+    two = np.concatenate([one, a])
+    assert len({*two.argmax(axis=1).tolist()}) > 1
+    both = quality(graph, [([two], [two], None)])
+    assert both.main is not None
+    assert both.main.classes == len({*two.argmax(axis=1).tolist()})
+    assert warnings(both) == ()
+    assert warnings(quality(graph, [([one[:1]], [near[:1]], None)])) == ()
+
+
 def test_one_answer_to_all_samples_tells_nothing() -> None:
     graph = gp.trace(mlp())
     a, b = answers(4)

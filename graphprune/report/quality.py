@@ -18,7 +18,8 @@ class OutputQuality:
     ``cosine`` and ``relative`` (the norm of the difference over the norm of the original's answer) are taken of each
     sample's whole output. Where it holds classes, ``top1`` is the share of samples (tokens) whose first class is the
     same, and ``kl`` the divergence KL(original || pruned) of the two distributions, in nats. Of integers, which count
-    where no output is floating, ``top1`` is the share that stays the same. Places where the original is infinite
+    where no output is floating, ``top1`` is the share that stays the same. ``classes`` counts the classes that come
+    first in the original's answers: where it is one, that it stays says little. Places where the original is infinite
     (logarithms of zero, masks) are left out. None stands for no number.
     """
 
@@ -28,6 +29,7 @@ class OutputQuality:
     relative: float | None
     top1: float | None = None
     kl: float | None = None
+    classes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,9 @@ def warnings(quality: Quality | None) -> tuple[str, ...]:
         return (f"{100 * (1 - main.top1):.1f}% of the samples held out get another first class: {hint}",)
     if main.top1 is None and main.relative > FAR:
         return (f"{main.name} is off by {100 * main.relative:.0f}% on the samples held out: {hint}",)
+    if main.classes == 1 and quality.samples > 1:
+        words = "the original puts all samples held out in one class, so that it stays first says little"
+        return (f"{words}: judge by KL and the relative error, or give samples of other classes too",)
     return ()
 
 

@@ -65,6 +65,7 @@ class _Sums:
     places: int = 0
     alike: bool = True
     first: Array | None = None
+    classes: set[int] = field(default_factory=set)
     found: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("cosine", "relative", "top1", "kl"), 0.0))
 
     @np.errstate(over="ignore", invalid="ignore", divide="ignore")
@@ -88,7 +89,9 @@ class _Sums:
             p, q = (_log(v, self.meaning) for v in (a, b))
             weight = np.exp(p)
             self.found["kl"] += float((weight * np.subtract(p, q, where=weight > 0, out=np.zeros_like(p))).sum())
-            self.found["top1"] += float((p.argmax(axis=-1) == q.argmax(axis=-1)).sum())
+            firsts = p.argmax(axis=-1)
+            self.classes.update(np.unique(firsts).tolist())
+            self.found["top1"] += float((firsts == q.argmax(axis=-1)).sum())
             self.places += p[..., 0].size
 
     def result(self, name: str) -> OutputQuality:
@@ -96,8 +99,11 @@ class _Sums:
             return OutputQuality(name, "integers", None, None, self.found["top1"] / self.places)
         rows, places = max(self.rows, 1), max(self.places, 1)
         means = {k: finite(v / (places if k in ("top1", "kl") else rows)) for k, v in self.found.items()}
-        top1, kl = (None, None) if self.meaning == "values" else (means["top1"], means["kl"])
-        return OutputQuality(name, self.meaning, means["cosine"], means["relative"], top1, kl)
+        if self.meaning == "values":
+            return OutputQuality(name, self.meaning, means["cosine"], means["relative"])
+        return OutputQuality(
+            name, self.meaning, means["cosine"], means["relative"], means["top1"], means["kl"], len(self.classes)
+        )
 
 
 @dataclass
